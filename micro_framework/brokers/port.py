@@ -1,0 +1,261 @@
+"""The broker port: everything the framework asks of a broker, and nothing else.
+
+A `Broker` hands out two kinds of doors. A `Consumer` is one consuming connection: it declares queues, delivers messages
+to callbacks and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges, publishes with
+confirms, and delays. Both connect on their own, keep what was declared, and bring it back after every loss of the
+connection; the callers only see that nothing is confirmed meanwhile.
+
+Rules that both implementations keep, and that ``tests/brokers/test_contract.py`` holds them to:
+
+* A callback runs on the door's own thread and must return at once: it hands the delivery on and never waits.
+* A delivery may be settled from any thread, once. Settling after the connection it came by was lost does nothing: the
+  broker has already taken the message back and delivers it again.
+* A publish returns only when the broker has confirmed it. The first outcome wins: returned, rejected, confirmed, timed
+  out. A publish that was not confirmed when the connection broke is sent again on the next one until its deadline.
+* Every wait has a deadline.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from micro_framework.exceptions import BrokerError
+from micro_framework.wire.messages import Properties
+from micro_framework.wire.naming import Exchange, Queue
+
+__all__ = [
+    "Broker",
+    "Confirmation",
+    "Consumer",
+    "Delivery",
+    "Door",
+    "DoorEvents",
+    "Publication",
+    "Publisher",
+    "Subscription",
+    "Verdict",
+]
+
+
+class Verdict(Enum):
+    """What becomes of a delivered message."""
+
+    ACK = "ack"
+    """It is done; the broker may forget it."""
+    REQUEUE = "requeue"
+    """It goes back to its queue and is delivered again at once (``basic.reject`` with requeue, as Nameko's)."""
+    REJECT = "reject"
+    """It is dropped, or dead-lettered if its queue has such arguments."""
+
+
+class Delivery(Protocol):
+    """One message on its way to a target. Attributes are read-only."""
+
+    @property
+    def body(self) -> bytes:
+        """The raw body."""
+
+    @property
+    def content_type(self) -> str | None:
+        """The content type, None where the sender gave none."""
+
+    @property
+    def content_encoding(self) -> str | None:
+        """The content encoding, None where the sender gave none."""
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers table, empty where there was none."""
+
+    @property
+    def properties(self) -> Properties:
+        """All properties, as they would be published again."""
+
+    @property
+    def exchange(self) -> str:
+        """The exchange the message was published to."""
+
+    @property
+    def routing_key(self) -> str:
+        """The routing key the message was published with."""
+
+    @property
+    def queue(self) -> str:
+        """The queue it was consumed from."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker delivered it before."""
+
+    def settle(self, verdict: Verdict) -> None:
+        """Tell the broker what became of the message: thread safe, never waits, the first verdict wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A queue to declare and consume.
+
+    Args:
+        queue: The queue with its bindings; their exchanges are declared first, then the queue, then the bindings, as
+            Nameko does. An exchange that exists with other flags is adopted with one log line; a queue that does is
+            refused.
+        prefetch: How many deliveries may be unsettled at once (per consumer, never global).
+        on_message: Called on the consumer's thread for each delivery; must return at once and must not raise.
+        declare_exchanges: False leaves the exchanges to others (``DECLARE_EVENT_EXCHANGES: false``).
+    """
+
+    queue: Queue
+    prefetch: int
+    on_message: Callable[[Delivery], None]
+    declare_exchanges: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message to publish.
+
+    Args:
+        exchange: The exchange's name; ``""`` is the default exchange.
+        routing_key: The routing key; with the default exchange a queue's name.
+        body: The encoded body.
+        properties: Its properties, headers included.
+        mandatory: Whether to fail with `Unroutable` when no queue is bound for it.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    properties: Properties
+    mandatory: bool = False
+
+
+class Confirmation(Protocol):
+    """The broker's answer to one publish, as it becomes known. Thread safe."""
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the confirm.
+
+        Args:
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            PublishTimeout: No answer by then: the message may have been delivered.
+            PublishError: The broker's other answers, see `micro_framework.exceptions`.
+        """
+
+    def add_done_callback(self, callback: Callable[[BaseException | None], None]) -> None:
+        """Call ``callback(error)`` once when the outcome is known, error None for a confirm.
+
+        It runs on the thread that learnt the outcome, or at once on this one when it is known already; it must return
+        at once and must not raise.
+        """
+
+
+def ignore_ready() -> None:
+    """The default of `DoorEvents.on_ready`."""
+
+
+def ignore_lost(error: BaseException) -> None:
+    """The default of `DoorEvents.on_lost`."""
+
+
+def ignore_refused(error: BrokerError) -> None:
+    """The default of `DoorEvents.on_refused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorEvents:
+    """What a door tells its owner; called on the door's thread, must return at once.
+
+    Args:
+        on_ready: Connected, everything declared, consumers registered; again after every reconnect.
+        on_lost: The connection broke; the door reconnects by itself.
+        on_refused: An answer that will not change (`BrokerRefused`); the door has given up.
+    """
+
+    on_ready: Callable[[], None] = field(default=ignore_ready)
+    on_lost: Callable[[BaseException], None] = field(default=ignore_lost)
+    on_refused: Callable[[BrokerError], None] = field(default=ignore_refused)
+
+
+class Door(Protocol):
+    """What consumers and publishers share: a connection of their own that looks after itself."""
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting on a thread of its own; returns at once."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is connected with everything declared (and its consumers registered) right now."""
+
+    def wait_ready(self, deadline: float) -> bool:
+        """Wait until `ready`, until refused, or until ``deadline`` (``time.monotonic()`` seconds).
+
+        Returns:
+            Whether it is ready.
+        """
+
+    def stop(self, deadline: float) -> None:
+        """Write what was settled or is still to be confirmed, close the connection and end the thread.
+
+        Args:
+            deadline: ``time.monotonic()`` seconds after which it closes without waiting further. Idempotent.
+        """
+
+
+class Consumer(Door, Protocol):
+    """One consuming connection with any number of queues."""
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Consume a queue from the next start on. Call before `start`."""
+
+    def cancel(self, deadline: float) -> None:
+        """Stop receiving: cancel every consumer and wait until the broker has agreed.
+
+        After it returned no callback runs any more; what was delivered can still be settled. Idempotent, and safe
+        while disconnected.
+        """
+
+
+class Publisher(Door, Protocol):
+    """One publishing connection. Every method may be called from any thread."""
+
+    def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
+        """Declare now (if connected) and after every reconnect.
+
+        Exchanges that exist with other flags are adopted with one log line; a queue that does is refused. Call
+        before `start`: an answer that will not change is reported through `DoorEvents.on_refused`.
+        """
+
+    def publish(self, publication: Publication, *, confirm: bool = True) -> Confirmation:
+        """Publish without waiting for the answer; `Confirmation.wait` waits.
+
+        Args:
+            publication: What to publish.
+            confirm: False: the confirmation is good as soon as the message is written (at most once).
+        """
+
+    def delay(self, publication: Publication, *, queue: str, delay: int) -> Confirmation:
+        """Put a message into one queue after a delay, without blocking anything meanwhile.
+
+        Args:
+            publication: What to deliver; its exchange and routing key are not used. Any ``expiration`` and the
+                broker's own ``x-death`` family of headers are removed.
+            queue: The name of the (existing) queue it goes to, through the default exchange.
+            delay: Milliseconds, at least 0.
+        """
+
+
+class Broker(Protocol):
+    """A broker as reached by one URI."""
+
+    @property
+    def description(self) -> str:
+        """Where it is, for people and logs; never with a password."""
+
+    def consumer(self, name: str) -> Consumer:
+        """A new consuming connection; ``name`` shows in thread names, logs and the broker's list of connections."""
+
+    def publisher(self, name: str) -> Publisher:
+        """A new publishing connection; ``name`` as in `consumer`."""

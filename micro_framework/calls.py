@@ -1,0 +1,82 @@
+"""`Call` and `Outcome`: the two records that cross every boundary, threads and processes alike.
+
+Both are frozen and hold plain data only (as far as the user's own arguments and results are plain), so they pickle.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+__all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", "Outcome"]
+
+
+class FailedAttempt(NamedTuple):
+    """One earlier attempt of a call that failed.
+
+    ``attempt`` counts from 0, ``when`` is aware UTC, ``exc_type`` the exception's class name, ``text`` its shortened text.
+    """
+
+    attempt: int
+    when: datetime
+    exc_type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Which attempt of a call this is.
+
+    Args:
+        retry_count: 0 on the first attempt, n on the n-th retry.
+        last_retry: When the last retry was due, aware UTC; None on the first attempt.
+        max_retries: The route's limit, None for no limit (or no backoff).
+        history: The failed attempts before this one, oldest first; the oldest are dropped when it grows long.
+    """
+
+    retry_count: int = 0
+    last_retry: datetime | None = None
+    max_retries: int | None = None
+    history: tuple[FailedAttempt, ...] = ()
+
+
+FIRST_ATTEMPT = Attempt()
+
+
+class CallIdentity(NamedTuple):
+    """Who calls whom: the call id stack, oldest first, this call's id last (Nameko's ``call_id_stack``)."""
+
+    service: str
+    method: str
+    stack: tuple[str, ...]
+
+    @property
+    def call_id(self) -> str:
+        """This call's id: ``service.method.uuid``."""
+        return self.stack[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a target.
+
+    Args:
+        identity: The call's service, method and call id stack.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        context: Context data that came with the call and goes out with everything it sends (Nameko's headers).
+        attempt: Which attempt this is.
+    """
+
+    identity: CallIdentity
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
+    attempt: Attempt = FIRST_ATTEMPT
+
+
+class Outcome(NamedTuple):
+    """How a call ended: ``error`` is None and ``result`` what the target returned, or ``error`` is what it raised."""
+
+    result: Any = None
+    error: BaseException | None = None
