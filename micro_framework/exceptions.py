@@ -6,6 +6,7 @@
     ├── ProblemList                 several problems in one message
     │   ├── ConfigError             in the configuration
     │   └── DeclarationError        in the service's code
+    ├── SetupFailed                 an extension's setup or start raised
     ├── NotBuiltYet                 asked for something this version does not have
     ├── NotInjected                 a dependency was touched on an instance no worker made
     ├── BrokerError
@@ -50,6 +51,7 @@ __all__ = [
     "PublishTimeout",
     "RPCError",
     "RemoteError",
+    "SetupFailed",
     "StartTimeout",
     "UndecodableMessage",
     "UnknownExchange",
@@ -89,6 +91,10 @@ class ConfigError(ProblemList):
 
 class DeclarationError(ProblemList):
     """A service's declarations cannot be used; lists every problem with class, method and fix."""
+
+
+class SetupFailed(MicroFrameworkError):
+    """An extension's ``setup`` or ``start`` raised, so the service did not start; ``__cause__`` is what it raised."""
 
 
 class NotBuiltYet(MicroFrameworkError):

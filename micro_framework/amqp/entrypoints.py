@@ -1,0 +1,236 @@
+"""`EventListener` and `QueueListener`: messages drive targets, with Nameko's queues, verdicts and headers."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import kombu
+
+from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
+from micro_framework.amqp.topology import event_exchange_for, queue_from
+from micro_framework.backoff import attempt_from_headers, attempt_to_headers
+from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
+from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
+from micro_framework.entrypoints import Entrypoint
+from micro_framework.translators import MessageTranslator, translate
+from micro_framework.wire.headers import decode_context, grow_stack, new_call_id
+from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
+
+__all__ = ["EventListener", "MessageListener", "QueueListener"]
+
+ORIGIN_EXCHANGE, ORIGIN_KEY = "mf-exchange", "mf-routing-key"
+"""Headers of a message that was put off: where it was published to in the first place."""
+
+PREVIEW = 60
+"""Bytes of a body that are logged when it cannot be decoded."""
+
+
+class MessageListener(Entrypoint):
+    """Base of entrypoints that consume one queue; a subclass says which (`queue`).
+
+    Args:
+        requeue_on_error: Put a message whose call failed back at once, instead of acknowledging it. There is no pause
+            and no limit: a message that always fails is delivered again for ever. Prefer ``backoff=``.
+        payload_filter: Gets the translated payload; where it returns false the message is acknowledged and the target does
+            not run.
+        translators: Change the payload before the filter sees it, in this order.
+    """
+
+    source = BrokerSource()
+    consumer = ConsumerDoor()
+    publisher = PublisherDoor()
+    retryable = True
+    declare_exchanges = True
+
+    def __init__(
+        self,
+        *,
+        requeue_on_error: bool = False,
+        payload_filter: Callable[[Any], object] | None = None,
+        translators: Sequence[MessageTranslator] = (),
+    ) -> None:
+        self.requeue_on_error = requeue_on_error
+        self.payload_filter = payload_filter
+        self.translators = tuple(translators)
+
+    def queue(self) -> Queue:
+        """The queue to declare and consume."""
+        raise NotImplementedError(f"{type(self).__name__} must define queue()")
+
+    def setup(self) -> None:
+        """Subscribe to the queue, and have the publishing connection ready if failed calls are put off."""
+        self.decode = self.source.serializers.decode
+        self.tracked = self.host.settings.parent_calls_tracked
+        self.consumer.subscribe(
+            Subscription(self.queue(), self.host.prefetch, self.route.submit, declare_exchanges=self.declare_exchanges)
+        )
+        if self.route.retries:
+            self.publisher.use()
+
+    def stop(self) -> None:
+        """Receive nothing more."""
+        self.consumer.cancel()
+
+    def to_call(self, item: Delivery) -> Call:
+        """Decode body and headers; the call's id is new, its parents' ids come from the headers.
+
+        Raises:
+            UndecodableMessage: The body is not what its content type says, or that type is not accepted.
+        """
+        payload = self.decode(item.body, item.content_type, item.content_encoding)
+        headers = item.headers
+        context, parents = decode_context(headers)
+        service, method = self.route.service, self.route.method
+        stack = grow_stack(parents, new_call_id(service, method, str(uuid.uuid4())), self.tracked)
+        attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
+        return Call(CallIdentity(service, method, stack), (payload,), {}, context, attempt)
+
+    def prepare(self, call: Call) -> Call | None:
+        """Translate and filter the payload."""
+        if not self.translators and self.payload_filter is None:
+            return call
+        (payload,) = call.args
+        payload = translate(self.translators, payload)
+        if self.payload_filter is not None and not self.payload_filter(payload):
+            return None
+        return replace(call, args=(payload,))
+
+    def settle(self, item: Delivery, outcome: Outcome) -> None:
+        """Acknowledge; a failed call's message too, unless ``requeue_on_error`` (Nameko's rule)."""
+        failed = outcome.error is not None
+        item.settle(Verdict.REQUEUE if failed and self.requeue_on_error else Verdict.ACK)
+
+    def refuse(self, item: Delivery, error: BaseException) -> str:
+        """Acknowledge what cannot be decoded: Nameko's rule, and nobody could decode it later either."""
+        item.settle(Verdict.ACK)
+        return (
+            f"dropped a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key {item.routing_key!r}, "
+            f"{len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r}) that cannot be decoded"
+        )
+
+    def hand_back(self, item: Delivery) -> None:
+        """Put it back into the queue."""
+        item.settle(Verdict.REQUEUE)
+
+    def retry(self, item: Delivery, attempt: Attempt, delay: int) -> None:
+        """Publish the same body to the same queue with a delay; acknowledge once the broker has confirmed that.
+
+        Raises:
+            PublishError: The copy is not certain to be there; the original is untouched.
+        """
+        origin = {ORIGIN_EXCHANGE: item.exchange, ORIGIN_KEY: item.routing_key}
+        headers = {**origin, **item.headers, **attempt_to_headers(attempt)}
+        copy = Publication("", item.queue, item.body, replace(item.properties, headers=headers), mandatory=True)
+        self.publisher.delay(copy, item, delay)
+        item.settle(Verdict.ACK)
+
+
+class EventListener(MessageListener):
+    """Runs the target for events; on the wire it is Nameko's ``event_handler``, queue by queue.
+
+    Args:
+        source_service: The service that dispatches the event.
+        event_name: The event's name; a topic pattern (``order.*``) listens to all that match.
+        handler_type: ``service_pool``: one instance of this service gets each event; ``singleton``: one instance of any
+            service; ``broadcast``: every instance.
+        reliable_delivery: Whether events wait while no instance runs. None: true, for a broadcast false.
+        broadcast_identifier: Tells the queues of a reliable broadcast's instances apart; one that stays the same from start
+            to start.
+        requeue_on_error, payload_filter, translators: As `MessageListener`.
+
+    Source of the conventions: nameko 2.14.1 and 3.0.0rc11 events.py; seen on the wire.
+    """
+
+    def __init__(
+        self,
+        source_service: str,
+        event_name: str,
+        handler_type: str = SERVICE_POOL,
+        reliable_delivery: bool | None = None,
+        broadcast_identifier: str | None = None,
+        requeue_on_error: bool = False,
+        payload_filter: Callable[[Any], object] | None = None,
+        translators: Sequence[MessageTranslator] = (),
+    ) -> None:
+        super().__init__(
+            requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators
+        )
+        self.source_service = source_service
+        self.event_name = event_name
+        self.handler_type = handler_type
+        self.reliable_delivery = handler_type != BROADCAST if reliable_delivery is None else reliable_delivery
+        self.broadcast_identifier = broadcast_identifier
+
+    def __str__(self) -> str:
+        return f"EventListener({self.source_service!r}, {self.event_name!r})"
+
+    def problems(self) -> list[str]:
+        """Arguments that do not fit together."""
+        found = []
+        types = (SERVICE_POOL, SINGLETON, BROADCAST)
+        if self.handler_type not in types:
+            found.append(f"{self}: handler_type must be one of {', '.join(types)}, not {self.handler_type!r}")
+        if self.handler_type == BROADCAST and self.reliable_delivery and not self.broadcast_identifier:
+            found.append(
+                f"{self}: a reliable broadcast needs broadcast_identifier=, different for each instance and the same after "
+                "a restart (a host name, for instance); or leave out reliable_delivery=True"
+            )
+        if not self.source_service or not self.event_name:
+            found.append(f"{self}: source_service and event_name must not be empty")
+        return found
+
+    def setup(self) -> None:
+        """As `MessageListener`; the exchange is left to others if ``DECLARE_EVENT_EXCHANGES`` says so."""
+        self.declare_exchanges = self.host.settings.declare_event_exchanges
+        super().setup()
+
+    def queue(self) -> Queue:
+        """Nameko's queue for this handler."""
+        identifier = self.broadcast_identifier
+        if self.handler_type == BROADCAST and identifier is None:
+            identifier = uuid.uuid4().hex  # nameko's default: a new one at each start
+        return event_queue(
+            self.source_service,
+            self.event_name,
+            service=self.route.service,
+            method=self.route.method,
+            handler_type=cast(HandlerType, self.handler_type),
+            reliable=self.reliable_delivery,
+            broadcast_identifier=identifier,
+            exchange=event_exchange_for(self.source_service, self.host.settings),
+        )
+
+
+class QueueListener(MessageListener):
+    """Runs the target for the messages of any queue; on the wire it is Nameko's ``consume``.
+
+    Args:
+        queue: kombu's ``Queue``, declared as it is given, or the name of a durable queue.
+        requeue_on_error, payload_filter, translators: As `MessageListener`.
+
+    Source of the conventions: nameko 2.14.1 and 3.0.0rc11 messaging.py; seen on the wire.
+    """
+
+    def __init__(
+        self,
+        queue: kombu.Queue | Queue | str,
+        requeue_on_error: bool = False,
+        payload_filter: Callable[[Any], object] | None = None,
+        translators: Sequence[MessageTranslator] = (),
+    ) -> None:
+        super().__init__(
+            requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators
+        )
+        self.declared_queue = queue_from(queue)
+
+    def __str__(self) -> str:
+        return f"QueueListener({self.declared_queue.name!r})"
+
+    def problems(self) -> list[str]:
+        """Arguments that do not fit together."""
+        return [] if self.declared_queue.name else ["QueueListener needs a queue with a name"]
+
+    def queue(self) -> Queue:
+        """The queue as it was given."""
+        return self.declared_queue

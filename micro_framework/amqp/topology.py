@@ -1,0 +1,79 @@
+"""What to declare: Nameko's names and flags as the configuration bends them, and kombu's objects as the port takes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import kombu
+
+from micro_framework.config import Settings
+from micro_framework.wire.naming import Binding, Exchange, Queue, event_exchange
+
+__all__ = ["event_exchange_for", "exchange_from", "queue_from"]
+
+
+def event_exchange_for(service: str, settings: Settings) -> Exchange:
+    """The event exchange of a service, with the flags that the configuration asks for."""
+    return event_exchange(service, auto_delete=settings.auto_delete_event_exchanges)
+
+
+def exchange_from(exchange: kombu.Exchange | Exchange) -> Exchange:
+    """An exchange as the port takes it.
+
+    Args:
+        exchange: kombu's ``Exchange``, as with Nameko's ``Publisher``, or one of this project's own.
+    """
+    if isinstance(exchange, Exchange):
+        return exchange
+    return Exchange(
+        exchange.name or "",
+        exchange.type or "direct",
+        durable=bool(exchange.durable),
+        auto_delete=bool(exchange.auto_delete),
+        arguments=dict(exchange.arguments or {}),
+    )
+
+
+def queue_from(queue: kombu.Queue | Queue | str) -> Queue:
+    """A queue as the port takes it.
+
+    Args:
+        queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable queue that
+            only the default exchange leads to.
+    """
+    if isinstance(queue, Queue):
+        return queue
+    if isinstance(queue, str):
+        return Queue(queue)
+    return Queue(
+        queue.name,
+        durable=bool(queue.durable),
+        exclusive=bool(queue.exclusive),
+        auto_delete=bool(queue.auto_delete),
+        arguments=queue_arguments(queue),
+        bindings=bindings_of(queue),
+    )
+
+
+def queue_arguments(queue: kombu.Queue) -> Mapping[str, Any]:
+    """The arguments of the declaration; kombu's own attributes become RabbitMQ's ``x-`` arguments (seconds become ms)."""
+    milliseconds = {"x-expires": queue.expires, "x-message-ttl": queue.message_ttl}
+    numbers = {
+        "x-max-length": queue.max_length,
+        "x-max-length-bytes": queue.max_length_bytes,
+        "x-max-priority": queue.max_priority,
+    }
+    return {
+        **(queue.queue_arguments or {}),
+        **{name: int(seconds * 1000) for name, seconds in milliseconds.items() if seconds is not None},
+        **{name: int(number) for name, number in numbers.items() if number is not None},
+    }
+
+
+def bindings_of(queue: kombu.Queue) -> tuple[Binding, ...]:
+    """The queue's own binding, where its exchange has a name, and then its further ones."""
+    own = [(queue.exchange, queue.routing_key, queue.binding_arguments)] if queue.exchange and queue.exchange.name else []
+    further = [(binding.exchange, binding.routing_key, binding.arguments) for binding in queue.bindings or ()]
+    return tuple(
+        Binding(exchange_from(exchange), routing_key or "", dict(arguments or {}))
+        for exchange, routing_key, arguments in [*own, *further]
+    )

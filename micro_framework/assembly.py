@@ -1,0 +1,321 @@
+"""Assembly: from what a service declares to bound routes, with every problem found on the way in one error.
+
+Nothing here connects, starts or waits.
+"""
+
+import inspect
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from micro_framework.clock import Clock
+from micro_framework.config import ContextSettings, Settings
+from micro_framework.dependencies import Dependency
+from micro_framework.exceptions import DeclarationError
+from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
+from micro_framework.routes import BoundRoute, Observer, Route
+from micro_framework.services import routes_of, service_name
+from micro_framework.spawners.base import Spawner, is_greedy
+from micro_framework.spawners.thread import ThreadSpawner
+from micro_framework.targets import Target, class_dependencies, find_target
+from micro_framework.workers import Plan, Worker
+
+__all__ = ["DEFAULT_CONTEXT", "Assembly", "RunnerContext", "assemble"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_CONTEXT = "default"
+
+Declared = type | Route | "RunnerContext"
+
+
+class RunnerContext:
+    """A pool of workers with the routes that run in it.
+
+    Args:
+        routes: Routes and service classes.
+        name: The pool's name, unique in a runner; None: ``default``, or ``context-<n>`` where that is taken.
+        max_workers: How many workers; None: ``MAX_WORKERS``.
+        worker_mode: Their kind; None: ``WORKER_MODE``.
+        context_metric_label: The pool's name in metrics, instead of ``name``.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[type | Route],
+        name: str | None = None,
+        max_workers: int | None = None,
+        worker_mode: str | None = None,
+        context_metric_label: str | None = None,
+    ) -> None:
+        self.routes = tuple(routes)
+        self.name = name
+        self.settings = ContextSettings(max_workers, worker_mode)
+        self.context_metric_label = context_metric_label
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A route, the service it belongs to, and the context that holds it (None: as the route says)."""
+
+    route: Route
+    service: str | None
+    context: str | None
+    where: str
+
+
+@dataclass(slots=True)
+class Assembly:
+    """Everything a runner runs.
+
+    Args:
+        routes: The bound routes.
+        spawners: The pools, by the name of their context.
+        shared: The shared extensions.
+    """
+
+    routes: list[BoundRoute] = field(default_factory=list)
+    spawners: dict[str, Spawner] = field(default_factory=dict)
+    shared: SharedExtensions = field(default_factory=SharedExtensions)
+
+    def dependencies(self) -> list[Extension]:
+        """Every bound dependency, once."""
+        return list(dict.fromkeys(dependency for route in self.routes for dependency in dependencies_of(route)))
+
+    def entrypoints(self) -> list[Extension]:
+        """Every bound entrypoint."""
+        return [route.entrypoint for route in self.routes]
+
+    def extensions(self) -> list[Extension]:
+        """Every bound extension, once."""
+        return list(dict.fromkeys((*self.shared.bound.values(), *self.dependencies(), *self.entrypoints())))
+
+
+def dependencies_of(route: BoundRoute) -> Iterator[Extension]:
+    """The bound dependencies of a route's target and callback."""
+    for plan in (route.plan, route.callback):
+        if plan is not None:
+            yield from (dependency for _, dependency in (*plan.target.attributes, *plan.target.keywords))
+
+
+class Assembler:
+    """Puts one runner together; used once.
+
+    Args:
+        settings: The configuration.
+        clock: The runner's clock.
+        lifecycle: Where extensions report.
+        observers: The runner's list of observers.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, lifecycle: Lifecycle, observers: Sequence[Observer]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.lifecycle = lifecycle
+        self.observers = observers
+        self.contexts: dict[str, ContextSettings] = dict(settings.contexts)
+        self.problems: list[str] = []
+        self.assembly = Assembly()
+
+    def assemble(self, services: Iterable[Declared]) -> Assembly:
+        """Bind every route.
+
+        Raises:
+            DeclarationError: With all problems.
+        """
+        placements = list(self.placements(services))
+        if not placements and not self.problems:
+            self.problems.append("there is nothing to run: no class has an entrypoint, and no route was given")
+        for placement in placements:
+            self.place(placement)
+        for extension in self.assembly.extensions():
+            self.problems += [problem for problem in extension.problems() if problem not in self.problems]
+        if self.problems:
+            raise DeclarationError("the service cannot run as it is declared", self.problems)
+        return self.assembly
+
+    def placements(self, services: Iterable[Declared]) -> Iterator[Placement]:
+        """Every route of everything given, contexts first so that ``context=`` can name them."""
+        declared = list(services)
+        for item in declared:
+            if isinstance(item, RunnerContext):
+                name = self.add_context(item)
+                yield from (placement for route in item.routes for placement in self.placed(route, name))
+        for item in declared:
+            if not isinstance(item, RunnerContext):
+                yield from self.placed(item, None)
+
+    def add_context(self, context: RunnerContext) -> str:
+        """Note a context's settings under its name."""
+        name = context.name or (DEFAULT_CONTEXT if DEFAULT_CONTEXT not in self.contexts else f"context-{len(self.contexts)}")
+        if name in self.contexts:
+            self.problems.append(f"two contexts are called {name!r}; give each RunnerContext a name of its own")
+        self.contexts[name] = context.settings
+        return name
+
+    def placed(self, item: object, context: str | None) -> Iterator[Placement]:
+        """The placements of one class or route."""
+        if isinstance(item, Route):
+            yield Placement(item, self.settings.service_name, context, f"Route({item.target!r})")
+        elif isinstance(item, type):
+            yield from self.placed_class(item, context)
+        else:
+            self.problems.append(f"{item!r} is not a service class, a Route or a RunnerContext")
+
+    def placed_class(self, service: type, context: str | None) -> Iterator[Placement]:
+        """The placements of a service class."""
+        routes = routes_of(service)
+        name = service_name(service) or self.settings.service_name
+        if not routes:
+            self.problems.append(f"class {service.__qualname__} has no entrypoint; decorate a method with one")
+        for route in routes:
+            yield Placement(route, name, context, f"{service.__qualname__}.{route.method_name}")
+
+    def place(self, placement: Placement) -> None:
+        """Bind one route, or note why it cannot be."""
+        problems = list(self.problems_of(placement))
+        target, callback = self.targets_of(placement.route, problems)
+        self.problems += [f"{placement.where}: {problem}" for problem in problems]
+        if not problems and target is not None:
+            self.bind(placement, target, callback)
+
+    def problems_of(self, placement: Placement) -> Iterator[str]:
+        """What is wrong with a placement, apart from its targets."""
+        route, entrypoint = placement.route, placement.route.entrypoint
+        if placement.service is None:
+            yield "the service has no name; give the class name = \"...\" or set SERVICE_NAME in the config"
+        if (name := self.context_name(placement)) not in self.contexts and name != DEFAULT_CONTEXT:
+            yield f"context={name!r} names no RunnerContext and no key of CONTEXTS"
+        if mode := self.unbuilt_mode(name):
+            yield f"worker mode {mode!r} is not built yet; use thread or greedy_thread"
+        if route.dead_letter:
+            yield "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
+        if route.backoff is not None:
+            yield from route.backoff.problems()
+            if not entrypoint.retryable:
+                yield f"{type(entrypoint).__name__} cannot retry; leave out backoff="
+        if route.translators and not entrypoint.translatable:
+            yield f"{type(entrypoint).__name__} has no message to translate; leave out translators="
+        if not (isinstance(route.worker_class, type) and issubclass(route.worker_class, Worker)):
+            yield f"worker_class must be a subclass of Worker, not {route.worker_class!r}"
+
+    def unbuilt_mode(self, context: str) -> str | None:
+        """The context's worker mode, if this version does not have it."""
+        mode = self.worker_mode(context)
+        return None if mode in ("thread", "greedy_thread") else mode
+
+    def targets_of(self, route: Route, problems: list[str]) -> tuple[Target | None, Target | None]:
+        """The route's target and callback; what keeps them from being found is added to the problems."""
+        target = callback = None
+        try:
+            target = find_target(route.target, route.method_name, route.dependencies)
+            problems += owner_problems(target)
+            if route.callback is not None:
+                callback = find_target(route.callback, route.callback_method, route.dependencies)
+        except (ValueError, ImportError) as error:
+            problems.append(str(error))
+        if target is not None:
+            warn_of_unused(route, target, callback)
+        return target, callback
+
+    def bind(self, placement: Placement, target: Target, callback: Target | None) -> None:
+        """Bind the route's extensions and put the pipeline together."""
+        route = placement.route
+        host = self.host(placement)
+        context = host.context
+        if context not in self.assembly.spawners:
+            greedy = is_greedy(self.worker_mode(context))
+            self.assembly.spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy)
+        bound = BoundRoute(
+            self.plan(host, target, route),
+            route.entrypoint.bind(host),
+            self.assembly.spawners[context],
+            worker_class=route.worker_class,
+            policy=route.backoff.policy if route.backoff else None,
+            callback=self.plan(host, callback, None) if callback else None,
+            observers=self.observers,
+        )
+        self.assembly.routes.append(bound)
+
+    def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
+        """The plan of a target; callbacks have no translators of their own, they get what the target got."""
+        return Plan.of(host, target.bound(lambda d: self.bound(d, host)), route.translators if route else ())
+
+    def bound(self, dependency: Dependency[object], host: Host) -> Dependency[object]:
+        """The one bound copy of a dependency in its service."""
+        return self.assembly.shared.get(dependency, host)
+
+    def host(self, placement: Placement) -> Host:
+        """Where the route's extensions are bound."""
+        name = self.context_name(placement)
+        context = self.contexts.get(name, ContextSettings())
+        workers = context.max_workers or self.settings.max_workers
+        prefetch = context.prefetch_count or self.settings.prefetch_count or workers
+        service = placement.service or ""
+        return Host(
+            self.settings, service, name, workers, prefetch, self.clock, self.lifecycle, self.assembly.shared
+        )
+
+    def context_name(self, placement: Placement) -> str:
+        """The context a route runs in: what it names itself, else the one that holds it."""
+        return placement.route.context or placement.context or DEFAULT_CONTEXT
+
+    def worker_mode(self, context: str) -> str:
+        """The worker mode of a context."""
+        settings = self.contexts.get(context)
+        return (settings.worker_mode if settings else None) or self.settings.worker_mode
+
+
+def owner_problems(target: Target) -> Iterator[str]:
+    """Why a worker could not make and equip instances of the target's class."""
+    owner = target.owner
+    if owner is None:
+        return
+    if not has_instance_dict(owner) and class_dependencies(owner):
+        yield f"{owner.__qualname__} has __slots__ and no __dict__, so dependencies cannot be injected; leave out __slots__"
+    if parameters := required_parameters(owner):
+        yield f"{owner.__qualname__}.__init__ needs {', '.join(parameters)}; a worker makes instances without arguments"
+
+
+def has_instance_dict(owner: type) -> bool:
+    """Whether instances of a class have a ``__dict__``."""
+    return any("__dict__" in vars(cls) for cls in owner.__mro__)
+
+
+def required_parameters(owner: type) -> list[str]:
+    """The arguments without which a class cannot be instantiated."""
+    try:
+        parameters = inspect.signature(owner).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
+
+
+def warn_of_unused(route: Route, target: Target, callback: Target | None) -> None:
+    """One warning for each dependency that neither the target nor the callback names."""
+    taken = {name for found in (target, callback) if found is not None for name, _ in found.keywords}
+    for name in route.dependencies.keys() - taken:
+        logger.warning("%s: its signature does not name the dependency %r, so it is not passed", target.description, name)
+
+
+def assemble(
+    services: Iterable[Declared],
+    settings: Settings,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    observers: Sequence[Observer],
+) -> Assembly:
+    """Bind everything that services declare.
+
+    Args:
+        services: Classes, routes and contexts, mixed at will.
+        settings: The configuration.
+        clock: The runner's clock.
+        lifecycle: Where extensions report.
+        observers: Told of every finished attempt.
+
+    Raises:
+        DeclarationError: Lists every problem, each with class, method and fix.
+    """
+    return Assembler(settings, clock, lifecycle, observers).assemble(services)

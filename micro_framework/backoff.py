@@ -1,0 +1,168 @@
+"""Whether to try a failed call again, when, and how the next attempt knows about the ones before.
+
+Pure functions: the time and the random number are arguments. The state of a retried message travels in headers of our
+own (``mf-retry…``), so the body stays the original one, byte for byte, and a Nameko process on the same queue can still
+handle it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from micro_framework.calls import FIRST_ATTEMPT, Attempt, FailedAttempt
+
+__all__ = [
+    "HISTORY_LIMIT",
+    "RetryPolicy",
+    "attempt_from_headers",
+    "attempt_to_headers",
+    "matches",
+    "next_attempt",
+    "next_delay",
+    "should_retry",
+]
+
+HISTORY_LIMIT = 10
+"""How many failed attempts a message carries; with `TEXT_LIMIT` it keeps the headers far below the frame size."""
+
+TEXT_LIMIT = 200
+"""Characters of an exception's text that are kept per failed attempt."""
+
+COUNT, LAST, HISTORY = "mf-retry-count", "mf-retry-last", "mf-retry-history"
+
+ExceptionSpec = type[BaseException] | str
+"""An exception class, or its dotted name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how long apart a failed call is tried again.
+
+    Args:
+        max_retries: Attempts after the first one; 0 never, None for ever.
+        interval: Milliseconds before the first retry, or a function of the `Attempt` that failed which returns them.
+        exceptions: What to retry, by ``isinstance``; None: every ``Exception``.
+        factor: Each delay is the one before times this.
+        max_interval: Milliseconds no delay exceeds, None for no cap.
+        jitter: Share of the delay, 0 to 1, by which it is spread at random in both directions.
+    """
+
+    max_retries: int | None
+    interval: float | Callable[[Attempt], float]
+    exceptions: tuple[ExceptionSpec, ...] | None = None
+    factor: float = 1.0
+    max_interval: float | None = None
+    jitter: float = 0.0
+
+
+def matches(error: BaseException, exceptions: Sequence[ExceptionSpec] | None) -> bool:
+    """Whether an error is among the exceptions named; classes and dotted names, by ``isinstance``.
+
+    A dotted name is compared with the error's class and all its bases, so nothing is imported.
+    """
+    if exceptions is None:
+        return isinstance(error, Exception)
+    names = {f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__}
+    return any(spec in names if isinstance(spec, str) else isinstance(error, spec) for spec in exceptions)
+
+
+def should_retry(policy: RetryPolicy, attempt: Attempt, error: BaseException) -> bool:
+    """Whether the call that failed in this attempt is tried again."""
+    left = policy.max_retries is None or attempt.retry_count < policy.max_retries
+    return left and matches(error, policy.exceptions)
+
+
+def next_delay(policy: RetryPolicy, attempt: Attempt, random: float) -> int:
+    """Milliseconds to wait after a failed attempt.
+
+    Args:
+        policy: The route's policy.
+        attempt: The attempt that failed.
+        random: A number from 0 to 1, used for the jitter.
+    """
+    if callable(policy.interval):
+        delay = policy.interval(attempt)
+    else:
+        delay = grown(policy.interval, policy.factor, attempt.retry_count)
+    if policy.max_interval is not None:
+        delay = min(delay, policy.max_interval)
+    return max(0, round(delay * (1 + policy.jitter * (2 * random - 1))))
+
+
+def grown(interval: float, factor: float, times: int) -> float:
+    """``interval * factor ** times``, infinity where that overflows a float."""
+    try:
+        return interval * factor**times
+    except OverflowError:
+        return float("inf")
+
+
+def next_attempt(policy: RetryPolicy, attempt: Attempt, error: BaseException, *, now: datetime, due: datetime) -> Attempt:
+    """The attempt after a failed one.
+
+    Args:
+        policy: The route's policy.
+        attempt: The attempt that failed.
+        error: What it raised.
+        now: When it failed, aware UTC.
+        due: When the next attempt is due, aware UTC.
+    """
+    failed = FailedAttempt(attempt.retry_count, now, type(error).__name__, shortened(error))
+    history = (*attempt.history, failed)[-HISTORY_LIMIT:]
+    return Attempt(attempt.retry_count + 1, due, policy.max_retries, history)
+
+
+def shortened(error: BaseException) -> str:
+    """The error's text, cut to `TEXT_LIMIT`; a text that cannot be had is said to be so."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "<its text cannot be had>"
+    return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
+
+
+def attempt_to_headers(attempt: Attempt) -> dict[str, Any]:
+    """The headers that carry an attempt to the process that will run it."""
+    return {
+        COUNT: attempt.retry_count,
+        LAST: attempt.last_retry.isoformat() if attempt.last_retry else "",
+        HISTORY: [[a.attempt, a.when.isoformat(), a.exc_type, a.text] for a in attempt.history],
+    }
+
+
+def attempt_from_headers(headers: Mapping[str, Any], max_retries: int | None) -> Attempt:
+    """The attempt that the headers carry; headers that are not ours to the letter count as a first attempt.
+
+    Args:
+        headers: A message's headers.
+        max_retries: The route's limit today, whatever it was when the message was sent.
+    """
+    count = headers.get(COUNT)
+    if not isinstance(count, int) or count < 1:
+        return FIRST_ATTEMPT if max_retries is None else Attempt(max_retries=max_retries)
+    return Attempt(count, parsed_time(headers.get(LAST)), max_retries, parsed_history(headers.get(HISTORY)))
+
+
+def parsed_time(value: object) -> datetime | None:
+    """An ISO time as aware UTC, None for anything else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
+
+
+def parsed_history(value: object) -> tuple[FailedAttempt, ...]:
+    """The failed attempts a header lists; entries of another shape are left out."""
+    entries = value if isinstance(value, list) else []
+    return tuple(entry for entry in map(parsed_failure, entries) if entry is not None)
+
+
+def parsed_failure(value: object) -> FailedAttempt | None:
+    """One entry of the history header, None where it is of another shape."""
+    match value:
+        case [int(attempt), str(when), str(exc_type), str(text)]:
+            moment = parsed_time(when)
+            return FailedAttempt(attempt, moment, exc_type, text) if moment else None
+    return None

@@ -1,0 +1,304 @@
+"""Routes: an entrypoint, a target, and the pipeline between them.
+
+`Route` and `CallbackRoute` declare one; `route` declares one on a method. `BoundRoute` is the pipeline at work: it takes an
+item from its entrypoint through translators, target, retries and callback to its verdict. It is built once, so that a
+message only pays for what it needs itself.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from micro_framework.backoff import RetryPolicy, next_attempt, next_delay, should_retry
+from micro_framework.calls import Call, Outcome
+from micro_framework.dependencies import Dependency
+from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare
+from micro_framework.extensions import Host
+from micro_framework.retry import AsyncBackOff
+from micro_framework.spawners.base import Spawner
+from micro_framework.translators import MessageTranslator
+from micro_framework.workers import DependencyFailure, Plan, Worker
+
+__all__ = ["BoundRoute", "CallbackRoute", "Observer", "Route", "route"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+"""Seconds that a message is held off when its call could not be run; doubled while that goes on."""
+
+
+class Observer(Protocol):
+    """Told of every finished call, on the worker's thread; must return at once and must not raise."""
+
+    def __call__(self, route: "BoundRoute", call: Call, outcome: Outcome) -> None:
+        """``outcome`` is that of this attempt."""
+
+
+class Route:
+    """Declares that an entrypoint drives a target.
+
+    Args:
+        target: A dotted path, a function, or a class (with ``method_name=``, else its ``__call__``).
+        entrypoint: What makes it run.
+        dependencies: Passed to the target as keyword arguments, those of them that its signature names.
+        translators: Change the message before the target gets it, in this order.
+        worker_class: A subclass of `Worker` to run the calls.
+        backoff: Try failed calls again later.
+        method_name: The method, where the target is a class.
+        metric_label: The route's name in metrics, instead of the target's.
+    """
+
+    context: str | None = None
+    dead_letter: bool | None = None
+    callback: object | None = None
+    callback_method: str | None = None
+
+    def __init__(
+        self,
+        target: object,
+        entrypoint: Entrypoint,
+        dependencies: Mapping[str, Dependency[Any]] | None = None,
+        translators: Sequence[MessageTranslator] | None = None,
+        worker_class: type[Worker] | None = None,
+        backoff: AsyncBackOff | None = None,
+        method_name: str | None = None,
+        metric_label: str | None = None,
+    ) -> None:
+        self.target = target
+        self.entrypoint = entrypoint
+        self.dependencies = dict(dependencies or {})
+        self.translators = tuple(translators or ())
+        self.worker_class = worker_class or Worker
+        self.backoff = backoff
+        self.method_name = method_name
+        self.metric_label = metric_label
+
+
+class CallbackRoute(Route):
+    """A `Route` with a callback that is called once, after the last attempt failed.
+
+    The callback gets the target's arguments, those of the dependencies that it names, and ``exception`` if it takes one.
+    Its result is dropped.
+
+    Args:
+        callback_function_path: The callback's dotted path.
+        callback_target: The callback itself, instead of its path.
+        The rest: as `Route`.
+    """
+
+    def __init__(
+        self,
+        target: object,
+        entrypoint: Entrypoint,
+        dependencies: Mapping[str, Dependency[Any]] | None = None,
+        translators: Sequence[MessageTranslator] | None = None,
+        worker_class: type[Worker] | None = None,
+        backoff: AsyncBackOff | None = None,
+        method_name: str | None = None,
+        metric_label: str | None = None,
+        *,
+        callback_function_path: str | None = None,
+        callback_target: object | None = None,
+    ) -> None:
+        super().__init__(
+            target, entrypoint, dependencies, translators, worker_class, backoff, method_name, metric_label
+        )
+        self.callback_function_path = callback_function_path
+        self.callback = callback_target if callback_target is not None else callback_function_path
+
+
+def route(
+    *entrypoints: Entrypoint,
+    backoff: AsyncBackOff | None = None,
+    translators: Sequence[MessageTranslator] = (),
+    on_failure: str | Callable[..., Any] | None = None,
+    worker_class: type[Worker] | None = None,
+    context: str | None = None,
+    metric_label: str | None = None,
+    dead_letter: bool | None = None,
+) -> Callable[[Function], Function]:
+    """Make a method a target of these entrypoints, with options for the pipeline between them.
+
+    Args:
+        entrypoints: What makes it run, one or more.
+        backoff: Try failed calls again later.
+        translators: Change the message before the target gets it, in this order.
+        on_failure: Called once after the last attempt failed: a method name, a function, or a dotted path.
+        worker_class: A subclass of `Worker` to run the calls.
+        context: The pool of workers it runs in: the name of a `RunnerContext` or of a ``CONTEXTS`` key.
+        metric_label: The route's name in metrics, instead of the method's.
+        dead_letter: Not built yet.
+
+    Returns:
+        A decorator that returns the method unchanged.
+    """
+    options = {
+        "backoff": backoff,
+        "translators": tuple(translators),
+        "on_failure": on_failure,
+        "worker_class": worker_class,
+        "context": context,
+        "metric_label": metric_label,
+        "dead_letter": dead_letter,
+    }
+
+    def note(function: Function) -> Function:
+        for entrypoint in entrypoints:
+            declare(function, TargetDeclaration(entrypoint, options))
+        return function
+
+    return note
+
+
+class BoundRoute:
+    """The pipeline at work. Made by the runner; all its workers share it.
+
+    Args:
+        plan: What every call has in common.
+        entrypoint: The bound entrypoint.
+        spawner: The pool its calls run in.
+        worker_class: Runs the calls.
+        policy: When to try again, None for never.
+        callback: The plan of the callback, None for none.
+        observers: Told of every finished attempt; the runner's one list.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        entrypoint: Entrypoint,
+        spawner: Spawner,
+        *,
+        worker_class: type[Worker] = Worker,
+        policy: RetryPolicy | None = None,
+        callback: Plan | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.plan = plan
+        self.entrypoint = entrypoint
+        self.spawner = spawner
+        self.worker_class = worker_class
+        self.policy = policy
+        self.callback = callback
+        self.observers = observers
+        self.service = plan.host.service
+        self.method = plan.target.name
+        self.label = plan.target.description
+        self.pause = FIRST_PAUSE
+        entrypoint.route = self
+
+    @property
+    def host(self) -> Host:
+        """The host of the route."""
+        return self.plan.host
+
+    @property
+    def retries(self) -> bool:
+        """Whether it has a backoff."""
+        return self.policy is not None
+
+    @property
+    def max_retries(self) -> int | None:
+        """The retries its backoff allows; None for no limit, and where there is no backoff."""
+        return self.policy.max_retries if self.policy else None
+
+    def submit(self, item: Any) -> None:
+        """Queue an item for a worker."""
+        self.spawner.submit(self, item)
+
+    def hand_back(self, item: Any) -> None:
+        """Give an item back that no worker has run."""
+        self.entrypoint.hand_back(item)
+
+    def process(self, item: Any) -> None:
+        """One item, in a worker, from decoding to its verdict."""
+        try:
+            call = self.entrypoint.to_call(item)
+        except BaseException as error:
+            self.refuse(item, error)
+            return
+        worker = self.worker_class(self.plan, call)
+        outcome = self.attempt(worker)
+        if outcome.error is None:
+            self.pause = FIRST_PAUSE
+            self.entrypoint.settle(item, outcome)
+        else:
+            self.failed(item, worker.call, outcome.error)
+        for observer in self.observers:
+            observer(self, worker.call, outcome)
+
+    def attempt(self, worker: Worker) -> Outcome:
+        """Run the call once, unless the entrypoint's filter says it is not for this target."""
+        try:
+            prepared = self.entrypoint.prepare(worker.call)
+        except BaseException as error:
+            return Outcome(error=error)
+        if prepared is None:
+            return Outcome()
+        worker.call = prepared
+        return worker.run()
+
+    def refuse(self, item: Any, error: BaseException) -> None:
+        """Log what cannot be decoded with its identity, and dispose of it as the entrypoint's convention says."""
+        logger.error("%s: %s: %s", self.label, self.entrypoint.refuse(item, error), error, extra=self.extra(None))
+
+    def failed(self, item: Any, call: Call, error: BaseException) -> None:
+        """Hold off, try again later, or give up: what becomes of a call that raised."""
+        if isinstance(error, DependencyFailure):
+            self.hold_off(item, call, error, "a dependency could not be had, so it did not run")
+        elif self.policy and self.entrypoint.retryable and should_retry(self.policy, call.attempt, error):
+            self.retry(item, call, error, self.policy)
+        else:
+            self.give_up(item, call, error)
+
+    def retry(self, item: Any, call: Call, error: BaseException, policy: RetryPolicy) -> None:
+        """Hand the message to the broker's delay; the original is settled only once the broker has the copy."""
+        delay = next_delay(policy, call.attempt, random.random())
+        now = datetime.now(UTC)
+        attempt = next_attempt(policy, call.attempt, error, now=now, due=now + timedelta(milliseconds=delay))
+        try:
+            self.entrypoint.retry(item, attempt, delay)
+        except Exception as reason:
+            self.hold_off(item, call, reason, "it failed and could not be put off")
+            return
+        limit = "no limit" if policy.max_retries is None else policy.max_retries
+        self.log(
+            logging.WARNING, call, error, f"failed; retry {attempt.retry_count} (limit: {limit}) in {delay / 1000:g} s"
+        )
+
+    def give_up(self, item: Any, call: Call, error: BaseException) -> None:
+        """The last attempt failed: log it, run the callback, settle."""
+        self.log(logging.ERROR, call, error, "failed")
+        if self.callback is not None:
+            self.run_callback(self.callback, call, error)
+        self.entrypoint.settle(item, Outcome(error=error))
+
+    def run_callback(self, plan: Plan, call: Call, error: BaseException) -> None:
+        """Call the callback, once; an error of its own is logged."""
+        kwargs = {**call.kwargs, "exception": error} if plan.target.takes("exception") else call.kwargs
+        outcome = self.worker_class(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt)).run()
+        if outcome.error is not None:
+            self.log(logging.ERROR, call, outcome.error, f"its callback {plan.target.description} failed")
+
+    def hold_off(self, item: Any, call: Call, error: BaseException, what: str) -> None:
+        """Give the message back after a pause that grows while this goes on, so that nothing loops hot.
+
+        Until then it stays unacknowledged; if the process ends meanwhile, the broker takes it back.
+        """
+        pause = self.pause
+        self.pause = min(LONGEST_PAUSE, 2 * pause)
+        self.log(logging.ERROR, call, error, f"{what}; it is delivered again in {pause:g} s")
+        clock = self.host.clock
+        clock.call_at(clock.now() + pause, lambda: self.entrypoint.hand_back(item))
+
+    def log(self, level: int, call: Call, error: BaseException, what: str) -> None:
+        """One line with the call's identity and the error's traceback."""
+        logger.log(level, "%s: call %s %s", self.label, call.identity.call_id, what, exc_info=error, extra=self.extra(call))
+
+    def extra(self, call: Call | None) -> Mapping[str, Any]:
+        """What log records of this route carry."""
+        return {"service": self.service, "method": self.method, "call_id": call.identity.call_id if call else None}

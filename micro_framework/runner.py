@@ -1,0 +1,233 @@
+"""`Runner`: starts services, waits for the end, and stops them in an order in which nothing is lost.
+
+Start: every extension is set up before any starts, so the first message finds everything ready; nested extensions come
+before those that hold them, dependencies before entrypoints.
+
+Stop: entrypoints first, so nothing new comes; then the workers, who finish what runs (greedy: what waits too) while the
+connections are still open; then dependencies; the connections close last, after the last acknowledgement. A connection
+that closes earlier makes the broker deliver running calls again, and they run twice.
+"""
+
+import logging
+import logging.config
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from micro_framework.assembly import Declared, RunnerContext, assemble
+from micro_framework.clock import Clock, SystemClock
+from micro_framework.config import Settings
+from micro_framework.exceptions import CallsAbandoned, MicroFrameworkError, SetupFailed, StartTimeout
+from micro_framework.extensions import Extension, Lifecycle, nested_extensions
+from micro_framework.routes import Observer
+
+__all__ = ["Runner", "RunnerContext"]
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Runner:
+    """Runs services in this process.
+
+    ``start()`` blocks until SIGTERM, SIGINT or `request_stop`; as a context manager the services are started and ready
+    inside the block. A runner runs once. Building it checks everything that is declared; nothing connects before it starts.
+
+    Args:
+        services: Service classes, routes and contexts, mixed at will.
+        config: The configuration, see the configuration reference.
+        clock: What timers and pauses go by; tests give a manual one.
+
+    Raises:
+        ConfigError: With every problem of the configuration.
+        DeclarationError: With every problem of the declarations.
+    """
+
+    def __init__(
+        self, services: Iterable[Declared], config: Mapping[str, Any] | None = None, *, clock: Clock | None = None
+    ) -> None:
+        self.settings = Settings.from_mapping(config or {})
+        self.clock = clock or SystemClock()
+        self.lifecycle = Lifecycle()
+        self.observers: list[Observer] = []
+        self.assembly = assemble(services, self.settings, self.clock, self.lifecycle, self.observers)
+        self.started: list[Extension] = []
+        self.endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+        self.signals_seen = 0
+        self.stop_lock = threading.Lock()
+        self.stopped = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything declared is connected and consuming right now, and nothing is stopping."""
+        return bool(self.started) and not self.stopped and all(map(Extension.is_ready, self.started))
+
+    def start(self) -> None:
+        """Run until told to stop; returns after a clean stop.
+
+        SIGTERM and SIGINT stop it gracefully if this is the main thread; a second one ends the process at once, with exit
+        code 128 + its number.
+
+        Raises:
+            SetupFailed: An extension could not be set up.
+            BrokerRefused: The broker gave an answer that will not change.
+            CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``.
+        """
+        self.lifecycle.on_failure(self.endings.put)
+        previous = self.take_signals()
+        try:
+            self.begin()
+            failure = self.endings.get()
+            self.stop_after(failure)
+        finally:
+            give_back_signals(previous)
+
+    def __enter__(self) -> Self:
+        self.begin()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def request_stop(self) -> None:
+        """Let `start` stop and return; thread safe, and safe in a signal handler."""
+        self.endings.put(None)
+
+    def wait_ready(self) -> None:
+        """Wait until everything is connected and consuming.
+
+        Raises:
+            StartTimeout: Not within ``START_TIMEOUT``.
+            BrokerRefused: The broker gave an answer that will not change.
+        """
+        seconds = self.settings.start_timeout
+        if self.lifecycle.wait_until(lambda: self.ready, seconds):
+            return
+        if self.lifecycle.failure is not None:
+            raise self.lifecycle.failure
+        missing = [extension for extension in self.started if not extension.is_ready()]
+        raise StartTimeout(
+            f"not ready within START_TIMEOUT ({seconds:g} s): {'; '.join(dict.fromkeys(map(str, missing)))}. "
+            "Is the broker running and AMQP_URI right? The log has every attempt"
+        )
+
+    def begin(self) -> None:
+        """Set up and start everything; whatever fails, what had begun is stopped."""
+        if self.settings.logging is not None:
+            logging.config.dictConfig(dict(self.settings.logging))
+        ordered = in_start_order([*self.assembly.dependencies(), *self.assembly.entrypoints()])
+        try:
+            for extension in ordered:
+                perform(extension, "setup")
+            self.clock.start()
+            for spawner in self.assembly.spawners.values():
+                spawner.start()
+            for extension in ordered:
+                self.started.append(extension)
+                perform(extension, "start")
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything, in order; returns when it is done. Idempotent and thread safe.
+
+        Raises:
+            CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``; everything else was stopped all the same.
+        """
+        with self.stop_lock:
+            if self.stopped:
+                return
+            self.stopped = True
+            abandoned = self.stop_everything()
+        if abandoned:
+            raise CallsAbandoned(abandoned, self.settings.shutdown_timeout)
+
+    def stop_after(self, failure: BaseException | None) -> None:
+        """Stop because of a failure, which is raised afterwards, or because it was asked for."""
+        try:
+            self.stop()
+        finally:
+            if failure is not None:
+                raise failure
+
+    def stop_everything(self) -> list[str]:
+        """The order of the stop, see the top of this module; returns the abandoned calls."""
+        entrypoints = set(self.assembly.entrypoints())
+        self.stop_extensions([extension for extension in self.started if extension in entrypoints])
+        abandoned = self.stop_workers()
+        self.clock.stop()
+        self.stop_extensions([extension for extension in reversed(self.started) if extension not in entrypoints])
+        return abandoned
+
+    def stop_workers(self) -> list[str]:
+        """Let running calls finish within ``SHUTDOWN_TIMEOUT``, all pools at the same time."""
+        spawners = self.assembly.spawners.values()
+        deadline = time.monotonic() + self.settings.shutdown_timeout
+        for spawner in spawners:
+            spawner.finish_waiting()
+        return [label for spawner in spawners for label in spawner.stop(deadline)]
+
+    def stop_extensions(self, extensions: Iterable[Extension]) -> None:
+        """Stop each; one that fails is logged and does not keep the others from being stopped."""
+        for extension in extensions:
+            try:
+                extension.stop()
+            except Exception:
+                logger.exception("%s could not be stopped cleanly", extension)
+
+    def take_signals(self) -> dict[signal.Signals, Any]:
+        """Handle SIGTERM and SIGINT, if this is the main thread; returns the handlers that were there."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self.on_signal) for number in SIGNALS}
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """The first signal stops gracefully, the second one at once.
+
+        Only what is safe between any two instructions of the main thread happens here: ``SimpleQueue.put`` is reentrant.
+        """
+        self.signals_seen += 1
+        if self.signals_seen > 1:
+            os.write(sys.stderr.fileno(), b"second signal: ending at once; running calls are delivered again\n")
+            os._exit(128 + number)
+        self.endings.put(None)
+
+
+def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
+    """Every extension once, each after those nested in it."""
+    ordered: dict[Extension, None] = {}
+    for extension in extensions:
+        nested = in_start_order(inner for _, inner in nested_extensions(extension))
+        ordered |= dict.fromkeys([*nested, extension])
+    return list(ordered)
+
+
+def perform(extension: Extension, hook: str) -> None:
+    """Call a hook; what it raises ends the start with a message that names the extension."""
+    try:
+        getattr(extension, hook)()
+    except MicroFrameworkError:
+        raise
+    except Exception as error:
+        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error
+
+
+def give_back_signals(previous: Mapping[signal.Signals, Any]) -> None:
+    """Put the handlers back that were there before."""
+    for number, handler in previous.items():
+        signal.signal(number, handler)

@@ -1,0 +1,215 @@
+"""Targets: the user's code, found, checked once, and run.
+
+A target is a method of a service class, a function, a dotted path to either, a class with a method name, or a class with
+``__call__``. `Target` is what all of them become when a runner is built; per call only `Target.run` happens.
+"""
+
+import asyncio
+import functools
+import inspect
+import pkgutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from micro_framework.calls import Call
+from micro_framework.dependencies import Dependency, injected
+
+__all__ = ["Dependencies", "Target", "class_dependencies", "close_event_loop", "find_target", "resolve"]
+
+Dependencies = tuple[tuple[str, Dependency[Any]], ...]
+"""Names and dependencies, declared or bound."""
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The user's code and what it wants to be given.
+
+    Args:
+        name: Its name in queue names, call ids and logs: the method's or function's own.
+        function: What to call; for classes it takes the instance first.
+        owner: The class a fresh instance of which is made for every call, None for a function.
+        attributes: Dependencies to put on that instance.
+        keywords: Dependencies to pass as keyword arguments.
+        is_async: Whether calling it returns a coroutine.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    owner: type | None
+    attributes: Dependencies
+    keywords: Dependencies
+    is_async: bool
+
+    @property
+    def description(self) -> str:
+        """``Class.method`` or ``module.function``, for messages."""
+        return f"{self.owner.__name__}.{self.name}" if self.owner else f"{self.function.__module__}.{self.name}"
+
+    def bound(self, bind: Callable[[Dependency[Any]], Dependency[Any]]) -> "Target":
+        """The same target with every dependency bound."""
+        return replace(
+            self,
+            attributes=tuple((name, bind(dependency)) for name, dependency in self.attributes),
+            keywords=tuple((name, bind(dependency)) for name, dependency in self.keywords),
+        )
+
+    def takes(self, name: str) -> bool:
+        """Whether it can be given a keyword argument of this name."""
+        return accepts(self.function, name)
+
+    def run(self, call: Call, attributes: Values, keywords: Values) -> Any:
+        """Call it, in the calling thread.
+
+        Args:
+            call: Positional and keyword arguments.
+            attributes: What to put on the fresh instance, by name.
+            keywords: What to pass beside the call's own arguments.
+
+        Raises:
+            BaseException: Whatever the user's code raises.
+        """
+        kwargs = {**call.kwargs, **keywords} if keywords else call.kwargs
+        if self.owner is None:
+            result = self.function(*call.args, **kwargs)
+        else:
+            instance = self.owner()
+            instance.__dict__.update(attributes)
+            result = self.function(instance, *call.args, **kwargs)
+        return run_coroutine(result) if self.is_async else result
+
+
+def find_target(target: object, method_name: str | None = None, dependencies: Values | None = None) -> Target:
+    """Make a target of whatever a route names.
+
+    Args:
+        target: A dotted path, a function, or a class.
+        method_name: The method, where the target is a class; None: ``__call__``.
+        dependencies: The route's dependencies; those the target does not take are left out.
+
+    Raises:
+        ValueError: It is none of these; the message says what was found instead.
+    """
+    found = resolve(target) if isinstance(target, str) else target
+    if isinstance(found, type):
+        return class_target(found, method_name or "__call__", dependencies or {})
+    if method_name is not None:
+        raise ValueError(f"method_name={method_name!r} goes with a class, and {describe(target)} is {kind(found)}")
+    if not callable(found):
+        raise ValueError(f"{describe(target)} is {kind(found)}; a target is a function, a class or a dotted path to one")
+    return function_target(found, dependencies or {})
+
+
+def function_target(function: Callable[..., Any], dependencies: Values) -> Target:
+    """The target that a function is."""
+    name = getattr(function, "__name__", type(function).__name__)
+    keywords = keyword_dependencies(function, {**dependencies, **injected(function)})
+    return Target(name, function, None, (), keywords, is_coroutine_function(function))
+
+
+def class_target(owner: type, method_name: str, dependencies: Values) -> Target:
+    """The target that a method of a class is."""
+    function = getattr(owner, method_name, None)
+    # type.__call__ makes every class look callable: only a __call__ that a class in the hierarchy defines counts.
+    if function is None or not callable(function) or not any(method_name in vars(cls) for cls in owner.__mro__):
+        raise ValueError(f"{owner.__module__}.{owner.__qualname__} has no method {method_name!r}; name one with method_name=")
+    wanted = {**dependencies, **injected(owner), **injected(function)}
+    name = owner.__name__ if method_name == "__call__" else method_name
+    attributes = class_dependencies(owner)
+    return Target(
+        name, function, owner, attributes, keyword_dependencies(function, wanted), is_coroutine_function(function)
+    )
+
+
+def class_dependencies(owner: type) -> Dependencies:
+    """The dependencies a class declares as attributes, its own and its bases', the nearest in resolution order winning."""
+    found: dict[str, object] = {}
+    for cls in owner.__mro__:
+        for name, value in vars(cls).items():
+            found.setdefault(name, value)
+    return tuple((name, value) for name, value in found.items() if isinstance(value, Dependency))
+
+
+def keyword_dependencies(function: Callable[..., Any], wanted: Values) -> Dependencies:
+    """Those of the wanted dependencies that a function takes."""
+    return tuple((name, dependency) for name, dependency in wanted.items() if accepts(function, name))
+
+
+def accepts(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function takes a keyword argument of this name."""
+    parameters = parameters_of(function)
+    if parameters is None:
+        return True
+    parameter = parameters.get(name)
+    if parameter is not None:
+        return parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    return any(other.kind is other.VAR_KEYWORD for other in parameters.values())
+
+
+@functools.cache
+def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    """A function's parameters, None where they cannot be had (some built-in functions)."""
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return None
+
+
+def is_coroutine_function(function: Callable[..., Any]) -> bool:
+    """Whether a callable is an ``async def``, itself or by its ``__call__``."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def resolve(path: str) -> object:
+    """What a dotted path names, importing what it needs.
+
+    Raises:
+        ValueError: It names nothing; says which part is missing.
+    """
+    if "." not in path and ":" not in path:
+        raise ValueError(f"{path!r} is not a dotted path; write module.function")
+    try:
+        return pkgutil.resolve_name(path)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{path!r} cannot be imported: there is no module {error.name!r}") from error
+    except AttributeError as error:
+        raise ValueError(f"{path!r} names nothing: {error}") from error
+
+
+def describe(target: object) -> str:
+    """A target as the user wrote it."""
+    return repr(target) if isinstance(target, str) else getattr(target, "__qualname__", repr(target))
+
+
+def kind(value: object) -> str:
+    """What a value is, with an article."""
+    if callable(value):
+        return "a function"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+class EventLoops(threading.local):
+    """One event loop per worker thread, made when the first ``async def`` target runs there."""
+
+    runner: asyncio.Runner | None = None
+
+
+loops = EventLoops()
+
+
+def run_coroutine(coroutine: Any) -> Any:
+    """Run a coroutine to its end in this thread."""
+    if loops.runner is None:
+        loops.runner = asyncio.Runner()
+    return loops.runner.run(coroutine)
+
+
+def close_event_loop() -> None:
+    """Close this thread's event loop, if it has one; a worker thread calls it as its last act."""
+    if loops.runner is not None:
+        loops.runner.close()
+        loops.runner = None

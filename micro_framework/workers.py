@@ -1,0 +1,107 @@
+"""`Worker`: one call of one target, from its dependencies to its outcome."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from micro_framework.calls import Call, Outcome
+from micro_framework.dependencies import Dependency
+from micro_framework.extensions import Host
+from micro_framework.targets import Dependencies, Target
+from micro_framework.translators import MessageTranslator, translate
+
+__all__ = ["DependencyFailure", "Plan", "Worker"]
+
+
+class DependencyFailure(Exception):
+    """A dependency could not be had, so the target did not run; ``__cause__`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every call of a route has in common, worked out once at the start.
+
+    Args:
+        host: The host of the route.
+        target: The target with its dependencies bound.
+        translators: The route's translators.
+        observed: The dependencies that want to hear of the end of a call (`Dependency.after_call`).
+    """
+
+    host: Host
+    target: Target
+    translators: tuple[MessageTranslator, ...]
+    observed: tuple[Dependency[Any], ...]
+
+    @classmethod
+    def of(cls, host: Host, target: Target, translators: tuple[MessageTranslator, ...] = ()) -> "Plan":
+        """The plan for a target whose dependencies are bound."""
+        dependencies = (dependency for _, dependency in (*target.attributes, *target.keywords))
+        observed = tuple(d for d in dependencies if type(d).after_call is not Dependency.after_call)
+        return cls(host, target, translators, observed)
+
+
+class Worker:
+    """Runs one call; a fresh one for each. Subclass it and name it as ``worker_class=`` to change how calls are run.
+
+    Args:
+        plan: The route's plan.
+        call: The call.
+    """
+
+    __slots__ = ("call", "plan")
+
+    def __init__(self, plan: Plan, call: Call) -> None:
+        self.plan = plan
+        self.call = call
+
+    @property
+    def host(self) -> Host:
+        """The host of the route."""
+        return self.plan.host
+
+    def run(self) -> Outcome:
+        """Inject, translate, call the target, tell the dependencies; never raises."""
+        target = self.plan.target
+        try:
+            attributes = self.values(target.attributes)
+            keywords = self.values(target.keywords)
+        except BaseException as error:
+            return Outcome(error=dependency_failure(error))
+        outcome = self.call_target(attributes, keywords)
+        return self.tell(outcome) if self.plan.observed else outcome
+
+    def values(self, dependencies: Dependencies) -> Mapping[str, Any]:
+        """What the dependencies give this call, by name."""
+        return {name: dependency.get_dependency(self) for name, dependency in dependencies}
+
+    def call_target(self, attributes: Mapping[str, Any], keywords: Mapping[str, Any]) -> Outcome:
+        """Translate and call; whatever is raised, ``SystemExit`` too, is a failure of this call and of nothing else."""
+        try:
+            if self.plan.translators:
+                self.call = translated(self.call, self.plan.translators)
+            return Outcome(self.plan.target.run(self.call, attributes, keywords))
+        except BaseException as error:
+            return Outcome(error=error)
+
+    def tell(self, outcome: Outcome) -> Outcome:
+        """Tell the dependencies how it ended; one that fails makes the call fail."""
+        for dependency in self.plan.observed:
+            try:
+                dependency.after_call(self, outcome.result, outcome.error)
+            except BaseException as error:
+                outcome = Outcome(error=outcome.error or error)
+        return outcome
+
+
+def translated(call: Call, translators: tuple[MessageTranslator, ...]) -> Call:
+    """A call of one payload with that payload translated."""
+    (payload,) = call.args
+    return Call(call.identity, (translate(translators, payload),), call.kwargs, call.context, call.attempt)
+
+
+def dependency_failure(error: BaseException) -> DependencyFailure:
+    """The failure that an error of ``get_dependency`` is."""
+    failure = DependencyFailure(f"{type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
