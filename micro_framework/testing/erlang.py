@@ -1,0 +1,265 @@
+"""Asking a RabbitMQ node by `erl_call`, Erlang's own small client: a question takes a few milliseconds.
+
+`rabbitmqctl` needs 0.4 s and the management plugin a longer start; `erl_call` ships with Erlang and needs
+neither. Answers are encoded as JSON by the node's own `rabbit_json` and travel in base64, because `erl_call`
+abbreviates binaries when it prints them.
+"""
+
+import base64
+import glob
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from micro_framework.testing.broker_state import (
+    BindingState,
+    BrokerStateError,
+    ConnectionState,
+    ExchangeState,
+    QueueState,
+    VHost,
+)
+
+__all__ = ["ErlangAdmin", "clean_environment", "find_erlang_tool", "find_server_home"]
+
+CALL_SECONDS = 20
+
+QUEUES = """
+[#{name => element(4, proplists:get_value(name, Q)), durable => proplists:get_value(durable, Q),
+   exclusive => proplists:get_value(exclusive, Q), auto_delete => proplists:get_value(auto_delete, Q),
+   arguments => rabbit_misc:amqp_table(proplists:get_value(arguments, Q)),
+   ready => proplists:get_value(messages_ready, Q, 0),
+   unacknowledged => proplists:get_value(messages_unacknowledged, Q, 0),
+   consumers => proplists:get_value(consumers, Q, 0)}
+ || Q <- rabbit_amqqueue:info_all(%(vhost)s, [name, durable, exclusive, auto_delete, arguments,
+                                              messages_ready, messages_unacknowledged, consumers])]
+"""
+EXCHANGES = """
+[#{name => element(4, proplists:get_value(name, X)), type => proplists:get_value(type, X),
+   durable => proplists:get_value(durable, X), auto_delete => proplists:get_value(auto_delete, X),
+   internal => proplists:get_value(internal, X),
+   arguments => rabbit_misc:amqp_table(proplists:get_value(arguments, X))}
+ || X <- rabbit_exchange:info_all(%(vhost)s, [name, type, durable, auto_delete, internal, arguments])]
+"""
+BINDINGS = """
+[#{source => proplists:get_value(source_name, B), destination => proplists:get_value(destination_name, B),
+   kind => proplists:get_value(destination_kind, B), routing_key => proplists:get_value(routing_key, B),
+   arguments => rabbit_misc:amqp_table(proplists:get_value(arguments, B))}
+ || B <- rabbit_binding:info_all(%(vhost)s)]
+"""
+# The client's name is read with a default, since a client need not give itself one. A connection that is just
+# being opened has no virtual host yet and is left out.
+CONNECTIONS = """
+[#{name => proplists:get_value(name, C), vhost => proplists:get_value(vhost, C),
+   user => proplists:get_value(user, C), state => proplists:get_value(state, C),
+   channels => proplists:get_value(channels, C),
+   client_name => case proplists:lookup_all(client_properties, C) of
+                      [{_, Given}] -> maps:get(<<"connection_name">>, rabbit_misc:amqp_table(Given), <<>>);
+                      _ -> <<>>
+                  end}
+ || C <- rabbit_networking:connection_info_all([name, vhost, user, state, channels, client_properties]),
+    is_binary(proplists:get_value(vhost, C))]
+"""
+CLOSE_CONNECTION = """
+[rabbit_networking:close_connection(proplists:get_value(pid, C), %(reason)s)
+ || C <- rabbit_networking:connection_info_all([pid, name]), proplists:get_value(name, C) =:= %(name)s],
+[]
+"""
+ADD_VHOST = """
+ok = rabbit_vhost:add(%(vhost)s, <<"test">>),
+All = <<".*">>,
+ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, All, All, All, <<"test">>),
+[]
+"""
+DELETE_VHOST = 'ok = rabbit_vhost:delete(%(vhost)s, <<"test">>), []'
+
+
+def find_server_home() -> Path:
+    """The installed RabbitMQ server's folder, the one with `sbin` and `plugins` in it.
+
+    `MF_RABBITMQ_HOME` wins; then Debian's place; then the folder around a `rabbitmq-server` on the PATH.
+
+    Raises:
+        BrokerStateError: None is installed; the message says what to install.
+    """
+    given = os.environ.get("MF_RABBITMQ_HOME")
+    if given:
+        return Path(given)
+    packaged = sorted(glob.glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*"))
+    if packaged:
+        return Path(packaged[-1])
+    script = shutil.which("rabbitmq-server")
+    if script and (Path(script).resolve().parent.parent / "plugins").is_dir():
+        return Path(script).resolve().parent.parent
+    raise BrokerStateError(
+        "rabbitmq-server is not installed: install it (Debian: apt-get install rabbitmq-server), "
+        "or name its folder in MF_RABBITMQ_HOME"
+    )
+
+
+@cache
+def find_erlang_tool(name: str) -> str:
+    """The path of a program that comes with Erlang (`erl_call`, `epmd`), also where it is not on the PATH.
+
+    Raises:
+        BrokerStateError: Erlang, or that part of it, is not installed.
+    """
+    on_path = shutil.which(name)
+    if on_path:
+        return on_path
+    erl = shutil.which("erl")
+    root = Path(erl).resolve().parent.parent if erl else Path("/usr/lib/erlang")
+    found = sorted(glob.glob(f"{root}/**/bin/{name}", recursive=True))
+    if not found:
+        raise BrokerStateError(f"Erlang's {name} is not installed (Debian: apt-get install erlang-base)")
+    return found[-1]
+
+
+def clean_environment(**values: str) -> dict[str, str]:
+    """This process's environment without anything that steers RabbitMQ or Erlang, plus `values`."""
+    steering = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(steering)}
+    return kept | {"LC_ALL": "C.UTF-8", "LANG": "C.UTF-8"} | values
+
+
+def erlang_binary(text: str) -> str:
+    """A text as an Erlang binary of bytes, so that no quoting is needed."""
+    return "<<" + ",".join(str(byte) for byte in text.encode()) + ">>"
+
+
+class ErlangAdmin:
+    """Questions and orders to one running node (`BrokerAdmin`), from this process or another than its owner.
+
+    Safe to use from several threads: each question is a process of its own.
+
+    Args:
+        port: The AMQP port.
+        distribution_port: The port Erlang nodes talk to it on.
+        cookie: Erlang's shared secret.
+        host: Where it listens.
+    """
+
+    def __init__(self, port: int, distribution_port: int, cookie: str, host: str = "127.0.0.1") -> None:
+        self.port = port
+        self.distribution_port = distribution_port
+        self.cookie = cookie
+        self.host = host
+
+    @property
+    def uri(self) -> str:
+        """The AMQP URI of the default virtual host, user and password ``guest``."""
+        return self.uri_of("/")
+
+    def uri_of(self, vhost: str) -> str:
+        """The AMQP URI of a virtual host, user and password ``guest``."""
+        return f"amqp://guest:guest@{self.host}:{self.port}/{vhost}"
+
+    def evaluate(self, expressions: str, timeout: float = CALL_SECONDS, **texts: str) -> Any:
+        """Run Erlang expressions on the node and return the last one's value, through JSON.
+
+        Args:
+            expressions: Erlang code; `%(name)s` stands for one of `texts`.
+            timeout: Seconds until the node counts as not answering.
+            texts: Passed in as Erlang binaries.
+
+        Raises:
+            BrokerStateError: The node did not answer, or the code failed.
+        """
+        code = expressions % {name: erlang_binary(text) for name, text in texts.items()}
+        as_text = f"binary_to_list(base64:encode(rabbit_json:encode(begin {code.strip()} end)))."
+        answer = self.call(as_text, timeout)
+        encoded = re.fullmatch(r'\{ok, "([^"]*)"\}', answer)
+        if encoded is None:
+            raise BrokerStateError(f"the broker node refused: {answer[:2000]}")
+        return json.loads(base64.b64decode(encoded.group(1)))
+
+    def call(self, code: str, timeout: float = CALL_SECONDS) -> str:
+        """Run Erlang code, with its full stop, and return what `erl_call` prints."""
+        arguments = [find_erlang_tool("erl_call"), "-address", f"{self.host}:{self.distribution_port}"]
+        # A name of its own: the node refuses a second client of the same name while the first is connected.
+        arguments += [
+            "-h",
+            f"mf{secrets.token_hex(6)}",
+            "-c",
+            self.cookie,
+            "-timeout",
+            str(max(1, round(timeout))),
+            "-e",
+        ]
+        try:
+            done = subprocess.run(
+                arguments,
+                input=code + "\n",
+                env=clean_environment(HOME="/nonexistent"),
+                capture_output=True,
+                text=True,
+                timeout=timeout + 5,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BrokerStateError(f"the broker node did not answer within {timeout:g} s") from None
+        if done.returncode:
+            raise BrokerStateError(f"the broker node does not answer: {(done.stdout + done.stderr).strip()}")
+        return done.stdout.strip()
+
+    def add_vhost(self, name: str | None = None) -> str:
+        """Create a virtual host that ``guest`` may do anything in (about 10 ms), and return its name."""
+        vhost = name or f"test-{secrets.token_hex(4)}"
+        self.evaluate(ADD_VHOST, vhost=vhost)
+        return vhost
+
+    def delete_vhost(self, name: str) -> None:
+        """Delete a virtual host with everything in it (about 15 ms)."""
+        self.evaluate(DELETE_VHOST, vhost=name)
+
+    def vhost(self, name: str | None = None) -> VHost:
+        """A handle on a new virtual host; delete it with `delete_vhost(handle.name)`."""
+        return VHost(self, self.add_vhost(name))
+
+    def vhosts(self) -> Sequence[str]:
+        """The names of all virtual hosts, the default one included."""
+        names: list[str] = self.evaluate("rabbit_vhost:list_names()")
+        return names
+
+    def queues(self, vhost: str) -> Sequence[QueueState]:
+        """Every queue of a virtual host."""
+        return [QueueState(**row) for row in self.evaluate(QUEUES, vhost=vhost)]
+
+    def exchanges(self, vhost: str) -> Sequence[ExchangeState]:
+        """Every exchange of a virtual host that a client declared."""
+        rows = [ExchangeState(**row) for row in self.evaluate(EXCHANGES, vhost=vhost)]
+        return [row for row in rows if row.name and not row.name.startswith("amq.")]
+
+    def bindings(self, vhost: str) -> Sequence[BindingState]:
+        """Every binding of a virtual host that a client made."""
+        rows = [BindingState(**row) for row in self.evaluate(BINDINGS, vhost=vhost)]
+        return [row for row in rows if row.source]
+
+    def connections(self) -> Sequence[ConnectionState]:
+        """Every client connection of the node."""
+        return [ConnectionState(**row) for row in self.evaluate(CONNECTIONS)]
+
+    def close_connection(self, name: str, reason: str = "closed by a test") -> None:
+        """Close a connection from the broker's side; the client sees 320 CONNECTION_FORCED."""
+        self.evaluate(CLOSE_CONNECTION, name=name, reason=reason)
+
+    def set_memory_alarm(self, raised: bool) -> None:
+        """Raise or clear the memory alarm, under which the broker blocks every connection that publishes."""
+        fraction = "0.0" if raised else "0.4"
+        self.evaluate(f"ok = vm_memory_monitor:set_vm_memory_high_watermark({fraction}), []")
+
+    def settings(self) -> Mapping[str, Any]:
+        """What another process needs to make an `ErlangAdmin` of the same node."""
+        return {
+            "port": self.port,
+            "distribution_port": self.distribution_port,
+            "cookie": self.cookie,
+            "host": self.host,
+        }
