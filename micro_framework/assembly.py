@@ -20,14 +20,11 @@ from micro_framework.spawners.thread import ThreadSpawner
 from micro_framework.targets import Target, class_dependencies, find_target
 from micro_framework.workers import Plan, Worker
 
-__all__ = ["DEFAULT_CONTEXT", "Assembly", "RunnerContext", "assemble"]
+__all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", "RunnerContext", "assemble"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = "default"
-
-Declared = type | Route | "RunnerContext"
-
 
 class RunnerContext:
     """A pool of workers with the routes that run in it.
@@ -52,6 +49,10 @@ class RunnerContext:
         self.name = name
         self.settings = ContextSettings(max_workers, worker_mode)
         self.context_metric_label = context_metric_label
+
+
+Declared = type | Route | RunnerContext
+"""What a runner takes: service classes, routes and contexts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,7 @@ class Assembler:
                 yield f"{type(entrypoint).__name__} cannot retry; leave out backoff="
         if route.translators and not entrypoint.translatable:
             yield f"{type(entrypoint).__name__} has no message to translate; leave out translators="
-        if not (isinstance(route.worker_class, type) and issubclass(route.worker_class, Worker)):
+        if not is_worker_class(route.worker_class):
             yield f"worker_class must be a subclass of Worker, not {route.worker_class!r}"
 
     def unbuilt_mode(self, context: str) -> str | None:
@@ -275,6 +276,11 @@ def owner_problems(target: Target) -> Iterator[str]:
         yield f"{owner.__qualname__} has __slots__ and no __dict__, so dependencies cannot be injected; leave out __slots__"
     if parameters := required_parameters(owner):
         yield f"{owner.__qualname__}.__init__ needs {', '.join(parameters)}; a worker makes instances without arguments"
+
+
+def is_worker_class(value: object) -> bool:
+    """Whether a value is a class of workers."""
+    return isinstance(value, type) and issubclass(value, Worker)
 
 
 def has_instance_dict(owner: type) -> bool:

@@ -2,6 +2,8 @@
 """
 
 from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any
 
 from micro_framework.backoff import RetryPolicy
 from micro_framework.calls import Attempt
@@ -41,11 +43,11 @@ class AsyncBackOff:
         policy = self.policy
         checks = [
             (
-                policy.max_retries is None or (isinstance(policy.max_retries, int) and policy.max_retries >= 0),
+                policy.max_retries is None or is_number(policy.max_retries, int),
                 f"max_retries must be 0 or more, or None for ever, not {policy.max_retries!r}",
             ),
             (
-                callable(policy.interval) or (isinstance(policy.interval, int | float) and policy.interval >= 0),
+                callable(policy.interval) or is_number(policy.interval, int | float),
                 f"interval must be milliseconds, 0 or more, or a callable, not {policy.interval!r}",
             ),
             (policy.factor > 0, f"factor must be greater than 0, not {policy.factor!r}"),
@@ -60,6 +62,11 @@ class AsyncBackOff:
             ),
         ]
         return [f"AsyncBackOff: {problem}" for holds, problem in checks if not holds]
+
+
+def is_number(value: Any, kind: type | UnionType) -> bool:
+    """Whether a value is a number of this kind, 0 or more."""
+    return isinstance(value, kind) and not isinstance(value, bool) and bool(value >= 0)  # type: ignore[operator]
 
 
 def is_exception_class(value: object) -> bool:

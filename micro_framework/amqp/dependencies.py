@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import kombu
+from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
 from micro_framework.amqp.doors import PublisherDoor
 from micro_framework.amqp.topology import event_exchange_for, exchange_from, queue_from
@@ -208,10 +208,10 @@ class Publisher(Dependency[Publish]):
 
     def __init__(
         self,
-        exchange: kombu.Exchange | Exchange | str | None = None,
+        exchange: KombuExchange | Exchange | str | None = None,
         routing_key: str = "",
         *,
-        declare: Sequence[kombu.Exchange | kombu.Queue | Exchange | Queue] = (),
+        declare: Sequence[KombuExchange | KombuQueue | Exchange | Queue] = (),
         confirm_publish: bool = True,
         mandatory: bool = False,
     ) -> None:
@@ -229,8 +229,8 @@ class Publisher(Dependency[Publish]):
 
     def setup(self) -> None:
         """Declare what is to be declared."""
-        exchanges = [item for item in self.declare if isinstance(item, kombu.Exchange | Exchange)]
-        queues = [item for item in self.declare if isinstance(item, kombu.Queue | Queue)]
+        exchanges = [item for item in self.declare if isinstance(item, KombuExchange | Exchange)]
+        queues = [item for item in self.declare if isinstance(item, KombuQueue | Queue)]
         if self.declared_exchange is not None and not isinstance(self.declared_exchange, str):
             exchanges.insert(0, self.declared_exchange)
         named = tuple(exchange for exchange in map(exchange_from, exchanges) if exchange.name)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import kombu
+from kombu.entity import Queue as KombuQueue
 
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
 from micro_framework.amqp.topology import event_exchange_for, queue_from
@@ -214,7 +214,7 @@ class QueueListener(MessageListener):
 
     def __init__(
         self,
-        queue: kombu.Queue | Queue | str,
+        queue: KombuQueue | Queue | str,
         requeue_on_error: bool = False,
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),

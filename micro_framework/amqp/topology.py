@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import kombu
+from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
 from micro_framework.config import Settings
 from micro_framework.wire.naming import Binding, Exchange, Queue, event_exchange
@@ -16,14 +16,29 @@ def event_exchange_for(service: str, settings: Settings) -> Exchange:
     return event_exchange(service, auto_delete=settings.auto_delete_event_exchanges)
 
 
-def exchange_from(exchange: kombu.Exchange | Exchange) -> Exchange:
+def exchange_from(exchange: KombuExchange | Exchange) -> Exchange:
     """An exchange as the port takes it.
 
     Args:
         exchange: kombu's ``Exchange``, as with Nameko's ``Publisher``, or one of this project's own.
     """
-    if isinstance(exchange, Exchange):
-        return exchange
+    return exchange if isinstance(exchange, Exchange) else exchange_of_kombu(exchange)
+
+
+def queue_from(queue: KombuQueue | Queue | str) -> Queue:
+    """A queue as the port takes it.
+
+    Args:
+        queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable queue that
+            only the default exchange leads to.
+    """
+    if isinstance(queue, Queue):
+        return queue
+    return Queue(queue) if isinstance(queue, str) else queue_of_kombu(queue)
+
+
+def exchange_of_kombu(exchange: Any) -> Exchange:
+    """kombu's exchange, flag by flag. (kombu sets most attributes dynamically, so a type checker does not know them.)"""
     return Exchange(
         exchange.name or "",
         exchange.type or "direct",
@@ -33,17 +48,8 @@ def exchange_from(exchange: kombu.Exchange | Exchange) -> Exchange:
     )
 
 
-def queue_from(queue: kombu.Queue | Queue | str) -> Queue:
-    """A queue as the port takes it.
-
-    Args:
-        queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable queue that
-            only the default exchange leads to.
-    """
-    if isinstance(queue, Queue):
-        return queue
-    if isinstance(queue, str):
-        return Queue(queue)
+def queue_of_kombu(queue: Any) -> Queue:
+    """kombu's queue, flag by flag."""
     return Queue(
         queue.name,
         durable=bool(queue.durable),
@@ -54,7 +60,7 @@ def queue_from(queue: kombu.Queue | Queue | str) -> Queue:
     )
 
 
-def queue_arguments(queue: kombu.Queue) -> Mapping[str, Any]:
+def queue_arguments(queue: Any) -> Mapping[str, Any]:
     """The arguments of the declaration; kombu's own attributes become RabbitMQ's ``x-`` arguments (seconds become ms)."""
     milliseconds = {"x-expires": queue.expires, "x-message-ttl": queue.message_ttl}
     numbers = {
@@ -69,7 +75,7 @@ def queue_arguments(queue: kombu.Queue) -> Mapping[str, Any]:
     }
 
 
-def bindings_of(queue: kombu.Queue) -> tuple[Binding, ...]:
+def bindings_of(queue: Any) -> tuple[Binding, ...]:
     """The queue's own binding, where its exchange has a name, and then its further ones."""
     own = [(queue.exchange, queue.routing_key, queue.binding_arguments)] if queue.exchange and queue.exchange.name else []
     further = [(binding.exchange, binding.routing_key, binding.arguments) for binding in queue.bindings or ()]

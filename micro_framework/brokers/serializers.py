@@ -7,7 +7,7 @@ and ``ACCEPT`` use, as in Nameko.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from kombu import serialization
+import kombu.serialization
 
 from micro_framework.config import SerializerSettings, Settings
 from micro_framework.exceptions import ConfigError, UndecodableMessage
@@ -16,6 +16,9 @@ from micro_framework.wire.json_types import JSONTypes, dumps, loads
 from micro_framework.wire.messages import JSON_CONTENT_TYPE, JSON_ENCODING
 
 __all__ = ["Encoded", "Serializers"]
+
+serialization: Any = kombu.serialization
+"""kombu's registry; it has no types."""
 
 RAW_TYPES = (None, "", "application/data")
 """Content types of bodies that are handed on as they are: kombu trusts them always, whatever ``ACCEPT`` says (seen with
