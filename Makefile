@@ -1,0 +1,43 @@
+# Needs Python 3.11 or newer (with venv) and make. Everything is made under .cache/; `make clean` removes it.
+#
+#   make demo        two services talking, live      (AMQP_URI=amqp://... runs it on RabbitMQ)
+#   make test        everything                      (ARGS="tests/wire -k naming" chooses; AMQP_URI=... uses that broker)
+#   make test-all    the same on every Python from 3.11 up that is installed
+#   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
+#   make lint        ruff and mypy alone
+#   make bench-quick a first comparison with Nameko and raw kombu
+#
+# PYTHON=/path/to/python3 chooses the interpreter.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all soak lint format bench-quick clean
+
+FIND_PYTHON := sh scripts/find_python.sh
+MF_SOAK_FULL := $(or $(MF_SOAK),20)
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile
+
+demo:
+	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py run) && exec $$python -m micro_framework demo $(ARGS)
+
+test:
+	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_tests.py $(ARGS)
+
+test-all:
+	@pythons=$$($(FIND_PYTHON) --all) && for python in $$pythons; do $$python scripts/run_tests.py $(ARGS) || exit 1; done
+
+soak:
+	@python=$$($(FIND_PYTHON)) && MF_SOAK=$(MF_SOAK_FULL) MF_TEST_WORKERS=0 exec $$python scripts/run_tests.py --no-lint -m fault $(ARGS)
+
+lint:
+	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_tests.py --lint
+
+format:
+	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && $$python -m ruff check --fix . && $$python -m ruff format .
+
+bench-quick:
+	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py --quick $(ARGS)
+
+clean:
+	rm -rf .cache .pytest_cache .mypy_cache .ruff_cache

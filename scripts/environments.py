@@ -1,0 +1,107 @@
+"""Makes the environments the project's commands run in, each once: `python environments.py NAME` prints its Python.
+
+Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need) and a version of Nameko
+(``2.14.1``, ``3.0.0rc11``), which needs an environment apart: it pins old packages and must never be importable
+beside the tests. They live under `.cache/environments/`, named after a hash of what they are made from; a changed
+`pyproject.toml` or pin makes a new one and removes the old. Standard library only.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["NAMEKO_VERSIONS", "environment", "say"]
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache" / "environments"
+NAMEKO_PINS = ROOT / "interop_tests" / "nameko_pins.txt"
+NAMEKO_VERSIONS = ("2.14.1", "3.0.0rc11")
+
+
+def say(text: str) -> None:
+    """One line about what is being done, on stderr, so that stdout stays for answers."""
+    print(f"--> {text}", file=sys.stderr, flush=True)
+
+
+def environment(name: str) -> Path:
+    """The Python of an environment, made first if it is not there.
+
+    Raises:
+        SystemExit: It could not be made; the message says why.
+    """
+    recipe = pip_arguments(name)
+    folder = CACHE / f"{folder_prefix(name)}{fingerprint(recipe)}"
+    with locked(CACHE / f"{folder_prefix(name)}lock"):
+        if not (folder / "complete").exists():
+            remove_older(name)
+            make(name, folder, recipe)
+    return folder / "bin" / "python"
+
+
+def folder_prefix(name: str) -> str:
+    kind = name if name in ("run", "test") else f"nameko-{name}"
+    return f"{kind}-py{sys.version_info[0]}.{sys.version_info[1]}-"
+
+
+def pip_arguments(name: str) -> list[str]:
+    if name in NAMEKO_VERSIONS:
+        return ["-r", str(NAMEKO_PINS), f"nameko=={name}"]
+    if name == "run":
+        return ["-e", str(ROOT)]
+    if name == "test":
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+        return ["-e", str(ROOT), *project["dependency-groups"]["dev"]]
+    raise SystemExit(f"no environment {name!r}: expected run, test, {', '.join(NAMEKO_VERSIONS)}")
+
+
+def fingerprint(recipe: list[str]) -> str:
+    source = NAMEKO_PINS if str(NAMEKO_PINS) in recipe else ROOT / "pyproject.toml"
+    ingredients = [sys.version, sys.base_prefix, *recipe, source.read_text()]
+    return hashlib.sha256("\0".join(ingredients).encode()).hexdigest()[:12]
+
+
+def remove_older(name: str) -> None:
+    for old in CACHE.glob(f"{folder_prefix(name)}*"):
+        if old.is_dir():
+            shutil.rmtree(old)
+
+
+def make(name: str, folder: Path, recipe: list[str]) -> None:
+    say(f"making the environment {folder.relative_to(ROOT)} ({' '.join(recipe)})")
+    python = folder / "bin" / "python"
+    run([sys.executable, "-m", "venv", str(folder)], name)
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *recipe], name)
+    (folder / "complete").touch()
+
+
+def run(command: list[str], name: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"the environment {name!r} could not be made: {' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Two commands started together make an environment once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    os.environ.pop("PYTHONPATH", None)
+    print(environment(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Everything `make test` does, step by step, each step announced: environments, broker, linting, types, tests.
+
+Arguments go to pytest. Options of its own, first: ``--lint`` (linting and types only), ``--no-lint`` (tests only).
+Environment: `AMQP_URI` (use that broker), `MF_SOAK` (factor of the fault tests), `MF_TEST_WORKERS` (default 2).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from glob import glob
+from pathlib import Path
+
+from environments import NAMEKO_VERSIONS, ROOT, environment, say
+
+__all__ = ["main"]
+
+CHECKED = ("micro_framework", "compat/nameko_compat")
+ENVIRONMENT_VARIABLES = {"2.14.1": "MF_NAMEKO_2", "3.0.0rc11": "MF_NAMEKO_3"}
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask for; the return value is the exit code."""
+    only_lint, only_tests = "--lint" in arguments, "--no-lint" in arguments
+    pytest_arguments = [argument for argument in arguments if argument not in ("--lint", "--no-lint")]
+    say(f"Python {sys.version.split()[0]} ({sys.executable})")
+    python = environment("test")
+    if not only_tests:
+        lint_steps(python)
+    return 0 if only_lint else run_pytest(python, pytest_arguments)
+
+
+def lint_steps(python: Path) -> None:
+    step(python, "ruff", "check", ".")
+    step(python, "ruff", "format", "--check", ".")
+    step(python, "mypy")
+
+
+def step(python: Path, *command: str) -> None:
+    say(" ".join(command))
+    done = subprocess.run([str(python), "-m", *command], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed: nothing after it was run")
+
+
+def run_pytest(python: Path, arguments: list[str]) -> int:
+    provide_broker()
+    variables = dict(os.environ)
+    for version in NAMEKO_VERSIONS:
+        variables[ENVIRONMENT_VARIABLES[version]] = str(environment(version))
+    variables.pop("PYTHONPATH", None)
+    command = [str(python), "-m", "pytest", "-n", os.environ.get("MF_TEST_WORKERS", "2"), *arguments]
+    say(" ".join(command[1:]))
+    return subprocess.run(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def provide_broker() -> None:
+    """Says which broker the tests use; installs one if there is none and that is allowed."""
+    if os.environ.get("AMQP_URI"):
+        say("using the broker of AMQP_URI; tests that would kill it are listed as not run")
+    elif server_is_installed():
+        say("starting a private RabbitMQ node on free ports of 127.0.0.1")
+    elif os.geteuid() == 0 and shutil.which("apt-get"):
+        install_server()
+    else:
+        raise SystemExit(
+            "the tests need RabbitMQ: install it (Debian, as root: apt-get install rabbitmq-server), name its "
+            "folder in MF_RABBITMQ_HOME, or name a running broker in AMQP_URI"
+        )
+
+
+def server_is_installed() -> bool:
+    return bool(
+        os.environ.get("MF_RABBITMQ_HOME")
+        or shutil.which("rabbitmq-server")
+        or glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*")
+    )
+
+
+def install_server() -> None:
+    # RUNLEVEL=1 keeps Debian from starting a broker of the system's: the tests start their own.
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", "rabbitmq-server"]):
+        say(f"RabbitMQ is missing: apt-get {' '.join(command)}")
+        done = subprocess.run(
+            ["apt-get", "-q", *command],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"apt-get {' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
