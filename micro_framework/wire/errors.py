@@ -49,7 +49,7 @@ NAMEKO_PATHS: Mapping[type[BaseException], str] = {
 REGISTERED_EXCEPTIONS: dict[str, type[Exception]] = {
     NAMEKO_PATHS[known]: known for known in (IncorrectSignature, MalformedRequest, MethodNotFound)
 }
-"""The classes that come back as themselves, by their path on the wire; at first the three Nameko registers."""
+"""The classes that come back as themselves, by their path on the wire; at first the three of Nameko."""
 
 ExceptionClass = TypeVar("ExceptionClass", bound=type[Exception])
 
@@ -170,9 +170,7 @@ def register_exception(kind: ExceptionClass) -> ExceptionClass:
     return kind
 
 
-def to_exception(
-    error: ErrorRecord, registered: Mapping[str, type[Exception]] = REGISTERED_EXCEPTIONS
-) -> Exception:
+def to_exception(error: ErrorRecord, registered: Mapping[str, type[Exception]] = REGISTERED_EXCEPTIONS) -> Exception:
     """The exception for a received error, to be raised by the caller.
 
     Args:

@@ -72,8 +72,8 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
 
 
 def decoder_for(text: str) -> Callable[[str], Any]:
-    # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in the
-    # text unless the sender escaped its letters, which are all below \u0080.
+    # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in
+    # the text unless the sender escaped its letters, which are all below \u0080.
     return decode_with_wrappers if TYPE in text or "\\u00" in text else decode_without_wrappers
 
 
@@ -145,8 +145,7 @@ def encodable(forms: Forms, value: Any) -> Any:
 def is_lazy_string(value: Any) -> bool:
     # By name: nothing here should import Django, and where Django is not imported there are no such objects.
     return any(
-        base.__name__ == "Promise" and base.__module__ == "django.utils.functional"
-        for base in type(value).__mro__
+        base.__name__ == "Promise" and base.__module__ == "django.utils.functional" for base in type(value).__mro__
     )
 
 

@@ -162,13 +162,9 @@ def event_queue_name(
     if handler_type == SERVICE_POOL:
         return f"evt-{source}-{event}--{handler}"
     if handler_type != BROADCAST:
-        raise ValueError(
-            f"expected a handler type of service_pool, singleton or broadcast, got {handler_type!r}"
-        )
+        raise ValueError(f"expected a handler type of service_pool, singleton or broadcast, got {handler_type!r}")
     if not broadcast_identifier:
-        raise ValueError(
-            f"the broadcast queue of {handler} for {source}/{event} needs a broadcast_identifier"
-        )
+        raise ValueError(f"the broadcast queue of {handler} for {source}/{event} needs a broadcast_identifier")
     return f"evt-{source}-{event}--{handler}-{broadcast_identifier}"
 
 
