@@ -30,7 +30,8 @@
         └── RemoteError             the remote target raised
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "BrokerError",
@@ -155,9 +156,10 @@ class CallsAbandoned(MicroFrameworkError):
         super().__init__(self.calls, seconds)
 
     def __str__(self) -> str:
+        running = "1 running call" if len(self.calls) == 1 else f"{len(self.calls)} running calls"
         return (
-            f"{len(self.calls)} running calls did not finish within SHUTDOWN_TIMEOUT ({self.seconds:g} s) and were "
-            f"abandoned; the broker delivers their messages again: {', '.join(self.calls)}"
+            f"{running} did not finish within SHUTDOWN_TIMEOUT ({self.seconds:g} s) and had to "
+            f"be abandoned; their messages are delivered again: {', '.join(self.calls)}"
         )
 
 
@@ -196,6 +198,9 @@ class UnserializableValueError(RPCError):
         self.repr_value = repr(value)
         super().__init__()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuilt, (type(self), (), {"repr_value": self.repr_value})
+
     def __str__(self) -> str:
         return f"Unserializable value: `{self.repr_value}`"
 
@@ -227,3 +232,14 @@ class RemoteError(RPCError):
         self.exc_type = exc_type
         self.value = value
         super().__init__(f"{exc_type} {value}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return rebuilt, (type(self), self.args, {"exc_type": self.exc_type, "value": self.value})
+
+
+def rebuilt(kind: type[Exception], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> Exception:
+    """An exception as it was pickled; its ``__init__`` takes other arguments than its ``args``, so it is not called."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error

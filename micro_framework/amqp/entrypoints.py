@@ -32,8 +32,8 @@ class MessageListener(Entrypoint):
     Args:
         requeue_on_error: Put a message whose call failed back at once, instead of acknowledging it. There is no pause
             and no limit: a message that always fails is delivered again for ever. Prefer ``backoff=``.
-        payload_filter: Gets the translated payload; where it returns false the message is acknowledged and the target does
-            not run.
+        payload_filter: Gets the translated payload; where it returns false the message is acknowledged and the target
+            does not run.
         translators: Change the payload before the filter sees it, in this order.
     """
 
@@ -78,8 +78,8 @@ class MessageListener(Entrypoint):
         Raises:
             UndecodableMessage: The body is not what its content type says, or that type is not accepted.
         """
-        payload = self.decode(item.body, item.content_type, item.content_encoding)
         headers = item.headers
+        payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
         context, parents = decode_context(headers)
         service, method = self.route.service, self.route.method
         stack = grow_stack(parents, new_call_id(service, method, str(uuid.uuid4())), self.tracked)
@@ -105,8 +105,8 @@ class MessageListener(Entrypoint):
         """Acknowledge what cannot be decoded: Nameko's rule, and nobody could decode it later either."""
         item.settle(Verdict.ACK)
         return (
-            f"dropped a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key {item.routing_key!r}, "
-            f"{len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r}) that cannot be decoded"
+            f"dropped a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key "
+            f"{item.routing_key!r}, {len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r}) that cannot be decoded"
         )
 
     def hand_back(self, item: Delivery) -> None:
@@ -135,8 +135,8 @@ class EventListener(MessageListener):
         handler_type: ``service_pool``: one instance of this service gets each event; ``singleton``: one instance of any
             service; ``broadcast``: every instance.
         reliable_delivery: Whether events wait while no instance runs. None: true, for a broadcast false.
-        broadcast_identifier: Tells the queues of a reliable broadcast's instances apart; one that stays the same from start
-            to start.
+        broadcast_identifier: Tells the queues of a reliable broadcast's instances apart; one that stays the same from
+            start to start.
         requeue_on_error, payload_filter, translators: As `MessageListener`.
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 events.py; seen on the wire.
@@ -153,9 +153,7 @@ class EventListener(MessageListener):
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),
     ) -> None:
-        super().__init__(
-            requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators
-        )
+        super().__init__(requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators)
         self.source_service = source_service
         self.event_name = event_name
         self.handler_type = handler_type
@@ -173,8 +171,8 @@ class EventListener(MessageListener):
             found.append(f"{self}: handler_type must be one of {', '.join(types)}, not {self.handler_type!r}")
         if self.handler_type == BROADCAST and self.reliable_delivery and not self.broadcast_identifier:
             found.append(
-                f"{self}: a reliable broadcast needs broadcast_identifier=, different for each instance and the same after "
-                "a restart (a host name, for instance); or leave out reliable_delivery=True"
+                f"{self}: a reliable broadcast needs broadcast_identifier=, different for each instance and the same "
+                "after a restart (a host name, for instance); or leave out reliable_delivery=True"
             )
         if not self.source_service or not self.event_name:
             found.append(f"{self}: source_service and event_name must not be empty")
@@ -219,9 +217,7 @@ class QueueListener(MessageListener):
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),
     ) -> None:
-        super().__init__(
-            requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators
-        )
+        super().__init__(requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators)
         self.declared_queue = queue_from(queue)
 
     def __str__(self) -> str:

@@ -1,12 +1,13 @@
 """Bodies: from Python values to bytes and back, by content type, as the configuration allows.
 
-JSON is the project's own (`micro_framework.wire`), everything else is kombu's serializer registry, whose names ``serializer``
-and ``ACCEPT`` use, as in Nameko.
+JSON is the project's own (`micro_framework.wire`), everything else is kombu's serializer registry, whose names
+``serializer`` and ``ACCEPT`` use, as in Nameko.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
+import kombu.compression
 import kombu.serialization
 
 from micro_framework.config import SerializerSettings, Settings
@@ -62,8 +63,16 @@ class Serializers:
         content_type, content_encoding, body = serialization.dumps(value, serializer=name)
         return Encoded(body.encode() if isinstance(body, str) else bytes(body), content_type, content_encoding)
 
-    def decode(self, body: bytes, content_type: str | None, content_encoding: str | None) -> Any:
+    def decode(
+        self, body: bytes, content_type: str | None, content_encoding: str | None, compression: str | None = None
+    ) -> Any:
         """Decode a body.
+
+        Args:
+            body: As it was delivered.
+            content_type: The property; None where the sender gave none.
+            content_encoding: The property; None where the sender gave none.
+            compression: The header of that name, which kombu, and so Nameko with ``compression=``, sends along.
 
         Raises:
             UndecodableMessage: Its content type is not accepted, or it is not what its content type says.
@@ -75,6 +84,8 @@ class Serializers:
         if not body:
             return ""  # as kombu: an empty body is not decoded
         try:
+            if compression is not None:
+                body = kombu.compression.decompress(body, compression)
             if content_type == JSON_CONTENT_TYPE:
                 return loads(body)
             return serialization.loads(body, content_type, content_encoding, accept=self.accepted)
