@@ -10,6 +10,7 @@ calls abandoned at ``SHUTDOWN_TIMEOUT``; 2 for wrong usage; 128+n after a second
 import click
 
 from micro_framework import __version__
+from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
 from micro_framework.cli.run import run
 
@@ -38,3 +39,4 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(demo)
