@@ -3,21 +3,22 @@
 Nothing here connects, starts or waits.
 """
 
-import inspect
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
-from micro_framework.dependencies import Dependency
+from micro_framework.dependencies import Dependency, injected
+from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
-from micro_framework.routes import BoundRoute, Observer, Route
+from micro_framework.retry import AsyncBackOff
+from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
 from micro_framework.spawners.base import Spawner, is_greedy
 from micro_framework.spawners.thread import ThreadSpawner
-from micro_framework.targets import Target, class_dependencies, find_target
+from micro_framework.targets import Target, find_target, owner_problems
 from micro_framework.workers import Plan, Worker
 
 __all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", "RunnerContext", "assemble"]
@@ -25,6 +26,7 @@ __all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", 
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = "default"
+
 
 class RunnerContext:
     """A pool of workers with the routes that run in it.
@@ -117,6 +119,7 @@ class Assembler:
         self.contexts: dict[str, ContextSettings] = dict(settings.contexts)
         self.problems: list[str] = []
         self.assembly = Assembly()
+        self.declared_at: dict[Extension, str] = {}
 
     def assemble(self, services: Iterable[Declared]) -> Assembly:
         """Bind every route.
@@ -129,8 +132,8 @@ class Assembler:
             self.problems.append("there is nothing to run: no class has an entrypoint, and no route was given")
         for placement in placements:
             self.place(placement)
-        for extension in self.assembly.extensions():
-            self.problems += [problem for problem in extension.problems() if problem not in self.problems]
+        for extension in dict.fromkeys((*self.assembly.shared.bound.values(), *self.declared_at)):
+            self.note(self.declared_at.get(extension), extension.problems())
         if self.problems:
             raise DeclarationError("the service cannot run as it is declared", self.problems)
         return self.assembly
@@ -148,9 +151,12 @@ class Assembler:
 
     def add_context(self, context: RunnerContext) -> str:
         """Note a context's settings under its name."""
-        name = context.name or (DEFAULT_CONTEXT if DEFAULT_CONTEXT not in self.contexts else f"context-{len(self.contexts)}")
+        name = context.name or (
+            DEFAULT_CONTEXT if DEFAULT_CONTEXT not in self.contexts else f"context-{len(self.contexts)}"
+        )
         if name in self.contexts:
             self.problems.append(f"two contexts are called {name!r}; give each RunnerContext a name of its own")
+        self.note(f"RunnerContext {name!r}", context_problems(context.settings))
         self.contexts[name] = context.settings
         return name
 
@@ -174,21 +180,32 @@ class Assembler:
 
     def place(self, placement: Placement) -> None:
         """Bind one route, or note why it cannot be."""
+        if misplaced := list(misplaced_in(placement.route)):
+            self.note(placement.where, misplaced)
+            return
         problems = list(self.problems_of(placement))
         target, callback = self.targets_of(placement.route, problems)
-        self.problems += [f"{placement.where}: {problem}" for problem in problems]
-        if not problems and target is not None:
-            self.bind(placement, target, callback)
+        self.note(placement.where, problems)
+        # Bound with problems too: its extensions may have more to tell, and all are told at once.
+        entrypoint = placement.route.entrypoint.bind(self.host(placement))
+        self.declared_at[entrypoint] = placement.where
+        if target is not None:
+            self.bind(placement, entrypoint, target, callback)
+
+    def note(self, where: str | None, problems: Iterable[str]) -> None:
+        """Note problems with the place in the user's code that they are about, each once."""
+        texts = (f"{where}: {problem}" if where else problem for problem in problems)
+        self.problems += [text for text in texts if text not in self.problems]
 
     def problems_of(self, placement: Placement) -> Iterator[str]:
         """What is wrong with a placement, apart from its targets."""
         route, entrypoint = placement.route, placement.route.entrypoint
         if placement.service is None:
-            yield "the service has no name; give the class name = \"...\" or set SERVICE_NAME in the config"
+            yield 'the service has no name; give the class name = "..." or set SERVICE_NAME in the config'
         if (name := self.context_name(placement)) not in self.contexts and name != DEFAULT_CONTEXT:
             yield f"context={name!r} names no RunnerContext and no key of CONTEXTS"
-        if mode := self.unbuilt_mode(name):
-            yield f"worker mode {mode!r} is not built yet; use thread or greedy_thread"
+        if isinstance(route, CallbackRoute) and route.callback is None:
+            yield "a CallbackRoute needs callback_function_path= or callback_target="
         if route.dead_letter:
             yield "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
         if route.backoff is not None:
@@ -200,27 +217,25 @@ class Assembler:
         if not is_worker_class(route.worker_class):
             yield f"worker_class must be a subclass of Worker, not {route.worker_class!r}"
 
-    def unbuilt_mode(self, context: str) -> str | None:
-        """The context's worker mode, if this version does not have it."""
-        mode = self.worker_mode(context)
-        return None if mode in ("thread", "greedy_thread") else mode
-
     def targets_of(self, route: Route, problems: list[str]) -> tuple[Target | None, Target | None]:
         """The route's target and callback; what keeps them from being found is added to the problems."""
         target = callback = None
         try:
             target = find_target(route.target, route.method_name, route.dependencies)
             problems += owner_problems(target)
+        except (ValueError, ImportError) as error:
+            problems.append(str(error))
+        try:
             if route.callback is not None:
                 callback = find_target(route.callback, route.callback_method, route.dependencies)
         except (ValueError, ImportError) as error:
-            problems.append(str(error))
+            problems.append(f"its callback: {error}")
         if target is not None:
             warn_of_unused(route, target, callback)
         return target, callback
 
-    def bind(self, placement: Placement, target: Target, callback: Target | None) -> None:
-        """Bind the route's extensions and put the pipeline together."""
+    def bind(self, placement: Placement, entrypoint: Entrypoint, target: Target, callback: Target | None) -> None:
+        """Bind the route's dependencies and put the pipeline together."""
         route = placement.route
         host = self.host(placement)
         context = host.context
@@ -229,7 +244,7 @@ class Assembler:
             self.assembly.spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy)
         bound = BoundRoute(
             self.plan(host, target, route),
-            route.entrypoint.bind(host),
+            entrypoint,
             self.assembly.spawners[context],
             worker_class=route.worker_class,
             policy=route.backoff.policy if route.backoff else None,
@@ -237,6 +252,8 @@ class Assembler:
             observers=self.observers,
         )
         self.assembly.routes.append(bound)
+        for dependency in dependencies_of(bound):
+            self.declared_at.setdefault(dependency, declared_at(dependency, placement.where, target))
 
     def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
         """The plan of a target; callbacks have no translators of their own, they get what the target got."""
@@ -253,9 +270,7 @@ class Assembler:
         workers = context.max_workers or self.settings.max_workers
         prefetch = context.prefetch_count or self.settings.prefetch_count or workers
         service = placement.service or ""
-        return Host(
-            self.settings, service, name, workers, prefetch, self.clock, self.lifecycle, self.assembly.shared
-        )
+        return Host(self.settings, service, name, workers, prefetch, self.clock, self.lifecycle, self.assembly.shared)
 
     def context_name(self, placement: Placement) -> str:
         """The context a route runs in: what it names itself, else the one that holds it."""
@@ -267,15 +282,37 @@ class Assembler:
         return (settings.worker_mode if settings else None) or self.settings.worker_mode
 
 
-def owner_problems(target: Target) -> Iterator[str]:
-    """Why a worker could not make and equip instances of the target's class."""
-    owner = target.owner
-    if owner is None:
-        return
-    if not has_instance_dict(owner) and class_dependencies(owner):
-        yield f"{owner.__qualname__} has __slots__ and no __dict__, so dependencies cannot be injected; leave out __slots__"
-    if parameters := required_parameters(owner):
-        yield f"{owner.__qualname__}.__init__ needs {', '.join(parameters)}; a worker makes instances without arguments"
+def context_problems(settings: ContextSettings) -> Iterator[str]:
+    """What is wrong with a context's settings."""
+    workers, mode = settings.max_workers, settings.worker_mode
+    if workers is not None and not (is_a(workers, int) and not is_a(workers, bool) and workers > 0):
+        yield f"max_workers must be a whole number of at least 1, not {workers!r}"
+    if mode in ("process", "greedy_process"):
+        yield f"worker_mode={mode!r} is not built yet; use thread or greedy_thread"
+    elif mode not in (None, "thread", "greedy_thread"):
+        yield f"worker_mode must be thread or greedy_thread, not {mode!r}"
+
+
+def misplaced_in(route: Route) -> Iterator[str]:
+    """What is given in a place that wants something else, such as a class where an instance is wanted."""
+    if not is_a(route.entrypoint, Entrypoint):
+        yield f"its entrypoint must be an instance such as EventListener(...), not {route.entrypoint!r}"
+    if route.backoff is not None and not is_a(route.backoff, AsyncBackOff):
+        yield f"backoff must be an AsyncBackOff(...), not {route.backoff!r}"
+    for name, dependency in route.dependencies.items():
+        if not is_a(dependency, Dependency):
+            yield f"dependency {name!r} must be an instance such as Producer(), not {dependency!r}"
+
+
+def declared_at(dependency: Extension, where: str, target: Target) -> str:
+    """The attribute a dependency is declared as, or else the route that declares it."""
+    name = getattr(dependency, "name", None)
+    return f"{target.owner.__qualname__}.{name}" if target.owner and name else where
+
+
+def is_a(value: object, expected: type) -> bool:
+    """``isinstance`` for values whose type is only declared, by code that nobody may have type checked."""
+    return isinstance(value, expected)
 
 
 def is_worker_class(value: object) -> bool:
@@ -283,26 +320,13 @@ def is_worker_class(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Worker)
 
 
-def has_instance_dict(owner: type) -> bool:
-    """Whether instances of a class have a ``__dict__``."""
-    return any("__dict__" in vars(cls) for cls in owner.__mro__)
-
-
-def required_parameters(owner: type) -> list[str]:
-    """The arguments without which a class cannot be instantiated."""
-    try:
-        parameters = inspect.signature(owner).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
-
-
 def warn_of_unused(route: Route, target: Target, callback: Target | None) -> None:
     """One warning for each dependency that neither the target nor the callback names."""
     taken = {name for found in (target, callback) if found is not None for name, _ in found.keywords}
-    for name in route.dependencies.keys() - taken:
-        logger.warning("%s: its signature does not name the dependency %r, so it is not passed", target.description, name)
+    for name in {**route.dependencies, **injected(target.function)}.keys() - taken:
+        logger.warning(
+            "%s: its signature does not name the dependency %r, so it is not passed", target.description, name
+        )
 
 
 def assemble(

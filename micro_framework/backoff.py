@@ -14,6 +14,7 @@ from micro_framework.calls import FIRST_ATTEMPT, Attempt, FailedAttempt
 
 __all__ = [
     "HISTORY_LIMIT",
+    "LONGEST_DELAY",
     "RetryPolicy",
     "attempt_from_headers",
     "attempt_to_headers",
@@ -28,6 +29,9 @@ HISTORY_LIMIT = 10
 
 TEXT_LIMIT = 200
 """Characters of an exception's text that are kept per failed attempt."""
+
+LONGEST_DELAY = 10 * 365 * 24 * 3600 * 1000
+"""Milliseconds; RabbitMQ takes no longer time to live (seen with 3.10 to 4.3)."""
 
 COUNT, LAST, HISTORY = "mf-retry-count", "mf-retry-last", "mf-retry-history"
 
@@ -85,9 +89,9 @@ def next_delay(policy: RetryPolicy, attempt: Attempt, random: float) -> int:
         delay = policy.interval(attempt)
     else:
         delay = grown(policy.interval, policy.factor, attempt.retry_count)
-    if policy.max_interval is not None:
-        delay = min(delay, policy.max_interval)
-    return max(0, round(delay * (1 + policy.jitter * (2 * random - 1))))
+    limit = LONGEST_DELAY if policy.max_interval is None else min(policy.max_interval, LONGEST_DELAY)
+    spread = min(delay, limit) * (1 + policy.jitter * (2 * random - 1))
+    return round(min(max(0, spread), limit))
 
 
 def grown(interval: float, factor: float, times: int) -> float:
@@ -98,7 +102,9 @@ def grown(interval: float, factor: float, times: int) -> float:
         return float("inf")
 
 
-def next_attempt(policy: RetryPolicy, attempt: Attempt, error: BaseException, *, now: datetime, due: datetime) -> Attempt:
+def next_attempt(
+    policy: RetryPolicy, attempt: Attempt, error: BaseException, *, now: datetime, due: datetime
+) -> Attempt:
     """The attempt after a failed one.
 
     Args:
@@ -117,7 +123,7 @@ def shortened(error: BaseException) -> str:
     """The error's text, cut to `TEXT_LIMIT`; a text that cannot be had is said to be so."""
     try:
         text = str(error)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever the __str__ of a user's exception raises
         text = "<its text cannot be had>"
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
 

@@ -14,7 +14,8 @@ __all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", 
 class FailedAttempt(NamedTuple):
     """One earlier attempt of a call that failed.
 
-    ``attempt`` counts from 0, ``when`` is aware UTC, ``exc_type`` the exception's class name, ``text`` its shortened text.
+    ``attempt`` counts from 0, ``when`` is aware UTC, ``exc_type`` the exception's class name, ``text`` its shortened
+    text.
     """
 
     attempt: int

@@ -25,7 +25,7 @@ class RunningCall(Protocol):
 
     @property
     def call(self) -> Call:
-        """The call; its ``context`` is this call's own dict, and what is put there goes out with what the call sends."""
+        """The call; its ``context`` is its own dict, and what is put there goes out with what the call sends."""
 
     @property
     def host(self) -> Host:
@@ -55,8 +55,8 @@ class Dependency(Extension, Generic[T]):
         if instance is None or isinstance(instance, Extension):
             return self
         raise NotInjected(
-            f"{owner.__name__}.{self.name} is a dependency and this {owner.__name__} was not made by a worker, so nothing "
-            f"was injected; in tests use micro_framework.testing.worker_for({owner.__name__}, {self.name}=...)"
+            f"{owner.__name__}.{self.name} is a dependency and this {owner.__name__} was not made by a worker, so "
+            f"nothing was injected; in tests use micro_framework.testing.worker_for({owner.__name__}, {self.name}=...)"
         )
 
     def sharing_key(self, host: Host) -> Hashable:
@@ -116,7 +116,8 @@ class CallInfo:
 
     def __init__(self, call: Call) -> None:
         self.identity = call.identity
-        self.data: MutableMapping[str, Any] = call.context  # type: ignore[assignment]  # each call has a dict of its own
+        # Each call has a dict of its own, though its type only promises a mapping.
+        self.data: MutableMapping[str, Any] = call.context  # type: ignore[assignment]
         """Context data; what is put here goes out with every event and call that this call sends, as in Nameko."""
 
     @property

@@ -1,9 +1,10 @@
 """Entrypoints: what makes a target run.
 
-An entrypoint instance is itself the decorator: ``@EventListener("payments", "refunded")`` notes a `TargetDeclaration` on the
-function and returns the function unchanged, so it stays an ordinary one and can carry several.
+An entrypoint instance is itself the decorator: ``@EventListener("payments", "refunded")`` notes a `TargetDeclaration`
+on the function and returns the function unchanged, so it stays an ordinary one and can carry several.
 """
 
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,8 +39,14 @@ def declare(function: Function, declaration: TargetDeclaration) -> Function:
 
 def declarations(function: object) -> tuple[TargetDeclaration, ...]:
     """The declarations noted on a function."""
-    found: tuple[TargetDeclaration, ...] = getattr(function, DECLARED, ())
-    return found
+    # Looked for on every attribute of a class; some objects, mocks for one, claim to have any.
+    found = getattr(function, DECLARED, ())
+    return found if isinstance(found, tuple) else ()
+
+
+def is_duration(value: object) -> bool:
+    """Whether a value is a finite number greater than 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 class RouteHandle(Protocol):
@@ -128,8 +135,8 @@ class Entrypoint(Extension):
 class TimeEntrypoint(Entrypoint):
     """Calls the target at fixed intervals.
 
-    Every replica of the service ticks. Ticks lie on a fixed grid from the start, so nothing drifts; a tick that comes due
-    while the call before it still runs is left out, so a target never overlaps itself.
+    Every replica of the service ticks. Ticks lie on a fixed grid from the start, so nothing drifts; a tick that comes
+    due while the call before it still runs is left out, so a target never overlaps itself.
 
     Args:
         interval: Seconds between ticks, greater than 0.
@@ -161,7 +168,7 @@ class TimeEntrypoint(Entrypoint):
         found = []
         if self.cron is not None:
             found.append("TimeEntrypoint(cron=...) is not built yet; use interval=, in seconds")
-        elif not self.interval or self.interval <= 0:
+        elif not is_duration(self.interval):
             found.append(f"TimeEntrypoint needs interval=, seconds greater than 0, and got {self.interval!r}")
         if self.cluster:
             found.append("TimeEntrypoint(cluster=True) is not built yet; without it every replica ticks")
@@ -205,5 +212,3 @@ class TimeEntrypoint(Entrypoint):
     def hand_back(self, item: float) -> None:
         """A tick that was not run is left out."""
         self.set_alarm(self.next_due())
-
-

@@ -123,7 +123,7 @@ class Extension:
         return id(self)
 
     def problems(self) -> list[str]:
-        """What is wrong with this bound declaration, one sentence each with its fix; looked at before anything connects."""
+        """What is wrong with this bound declaration, one sentence each with its fix; asked before anything connects."""
         return []
 
     def setup(self) -> None:

@@ -1,5 +1,4 @@
-"""`AsyncBackOff`: try a failed call again later, with the waiting done by the broker; `BackOffData`: how often it was tried.
-"""
+"""`AsyncBackOff`: try a failed call again later, the broker waits; `BackOffData`: how often it was tried."""
 
 from collections.abc import Callable, Sequence
 from types import UnionType
@@ -19,7 +18,8 @@ class AsyncBackOff:
         max_retries: Attempts after the first one: 3 is four attempts, 0 none, None for ever.
         interval: Milliseconds before a retry, or a callable that gets the failed attempt's data (as `BackOffData` gives
             it) and returns them.
-        exception_list: Exception classes or dotted names that are retried, by ``isinstance``; None: every ``Exception``.
+        exception_list: Exception classes or dotted names that are retried, by ``isinstance``; None: every
+            ``Exception``.
         factor: Each delay is the one before times this; 1.0 keeps it constant.
         max_interval: Milliseconds no delay exceeds.
         jitter: Share of the delay, 0 to 1, by which it is spread at random in both directions.
@@ -50,12 +50,18 @@ class AsyncBackOff:
                 callable(policy.interval) or is_number(policy.interval, int | float),
                 f"interval must be milliseconds, 0 or more, or a callable, not {policy.interval!r}",
             ),
-            (policy.factor > 0, f"factor must be greater than 0, not {policy.factor!r}"),
             (
-                policy.max_interval is None or policy.max_interval >= 0,
+                is_number(policy.factor, int | float) and policy.factor > 0,
+                f"factor must be greater than 0, not {policy.factor!r}",
+            ),
+            (
+                policy.max_interval is None or is_number(policy.max_interval, int | float),
                 f"max_interval must be milliseconds, 0 or more, or None, not {policy.max_interval!r}",
             ),
-            (0 <= policy.jitter <= 1, f"jitter must be a share from 0 to 1, not {policy.jitter!r}"),
+            (
+                is_number(policy.jitter, int | float) and policy.jitter <= 1,
+                f"jitter must be a share from 0 to 1, not {policy.jitter!r}",
+            ),
             (
                 all(isinstance(spec, str) or is_exception_class(spec) for spec in policy.exceptions or ()),
                 f"exception_list must hold exception classes or dotted names, not {policy.exceptions!r}",

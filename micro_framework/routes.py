@@ -1,8 +1,8 @@
 """Routes: an entrypoint, a target, and the pipeline between them.
 
-`Route` and `CallbackRoute` declare one; `route` declares one on a method. `BoundRoute` is the pipeline at work: it takes an
-item from its entrypoint through translators, target, retries and callback to its verdict. It is built once, so that a
-message only pays for what it needs itself.
+`Route` and `CallbackRoute` declare one; `route` declares one on a method. `BoundRoute` is the pipeline at work: it
+takes an item from its entrypoint through translators, target, retries and callback to its verdict. It is built once, so
+that a message only pays for what it needs itself.
 """
 
 import logging
@@ -81,8 +81,8 @@ class Route:
 class CallbackRoute(Route):
     """A `Route` with a callback that is called once, after the last attempt failed.
 
-    The callback gets the target's arguments, those of the dependencies that it names, and ``exception`` if it takes one.
-    Its result is dropped.
+    The callback gets the target's arguments, those of the dependencies that it names, and ``exception`` if it takes
+    one. Its result is dropped.
 
     Args:
         callback_function_path: The callback's dotted path.
@@ -135,7 +135,12 @@ def route(
 
     Returns:
         A decorator that returns the method unchanged.
+
+    Raises:
+        TypeError: There is no entrypoint, so nothing would ever call the method.
     """
+    if not entrypoints:
+        raise TypeError("route() needs an entrypoint, for instance route(EventListener('payments', 'refunded'))")
     options = {
         "backoff": backoff,
         "translators": tuple(translators),
@@ -218,29 +223,34 @@ class BoundRoute:
         """One item, in a worker, from decoding to its verdict."""
         try:
             call = self.entrypoint.to_call(item)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a decoder may raise anything, and the worker lives on
             self.refuse(item, error)
             return
-        worker = self.worker_class(self.plan, call)
-        outcome = self.attempt(worker)
+        call, outcome = self.attempt(call)
         if outcome.error is None:
             self.pause = FIRST_PAUSE
             self.entrypoint.settle(item, outcome)
         else:
-            self.failed(item, worker.call, outcome.error)
-        for observer in self.observers:
-            observer(self, worker.call, outcome)
+            self.failed(item, call, outcome.error)
+        for observer in tuple(self.observers):  # other threads add and remove some meanwhile
+            observer(self, call, outcome)
 
-    def attempt(self, worker: Worker) -> Outcome:
+    def attempt(self, call: Call) -> tuple[Call, Outcome]:
         """Run the call once, unless the entrypoint's filter says it is not for this target."""
         try:
-            prepared = self.entrypoint.prepare(worker.call)
-        except BaseException as error:
-            return Outcome(error=error)
-        if prepared is None:
-            return Outcome()
-        worker.call = prepared
-        return worker.run()
+            prepared = self.entrypoint.prepare(call)
+        except BaseException as error:  # noqa: BLE001 - translators and filters are the user's: a failure of the call
+            return call, Outcome(error=error)
+        return (call, Outcome()) if prepared is None else self.run(self.plan, prepared)
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        """Run a call in a worker of its own; returns it as its target got it, and how it ended."""
+        try:
+            worker = self.worker_class(plan, call)
+            outcome = worker.run()
+        except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
+            return call, Outcome(error=error)
+        return worker.call, outcome
 
     def refuse(self, item: Any, error: BaseException) -> None:
         """Log what cannot be decoded with its identity, and dispose of it as the entrypoint's convention says."""
@@ -257,12 +267,13 @@ class BoundRoute:
 
     def retry(self, item: Any, call: Call, error: BaseException, policy: RetryPolicy) -> None:
         """Hand the message to the broker's delay; the original is settled only once the broker has the copy."""
-        delay = next_delay(policy, call.attempt, random.random())
-        now = datetime.now(UTC)
-        attempt = next_attempt(policy, call.attempt, error, now=now, due=now + timedelta(milliseconds=delay))
         try:
+            delay = next_delay(policy, call.attempt, random.random())
+            now = datetime.now(UTC)
+            attempt = next_attempt(policy, call.attempt, error, now=now, due=now + timedelta(milliseconds=delay))
             self.entrypoint.retry(item, attempt, delay)
-        except Exception as reason:
+        except Exception as reason:  # noqa: BLE001 - also what a callable interval raises
+            self.log(logging.ERROR, call, error, "failed")
             self.hold_off(item, call, reason, "it failed and could not be put off")
             return
         limit = "no limit" if policy.max_retries is None else policy.max_retries
@@ -280,7 +291,7 @@ class BoundRoute:
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> None:
         """Call the callback, once; an error of its own is logged."""
         kwargs = {**call.kwargs, "exception": error} if plan.target.takes("exception") else call.kwargs
-        outcome = self.worker_class(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt)).run()
+        _, outcome = self.run(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt))
         if outcome.error is not None:
             self.log(logging.ERROR, call, outcome.error, f"its callback {plan.target.description} failed")
 
@@ -297,7 +308,9 @@ class BoundRoute:
 
     def log(self, level: int, call: Call, error: BaseException, what: str) -> None:
         """One line with the call's identity and the error's traceback."""
-        logger.log(level, "%s: call %s %s", self.label, call.identity.call_id, what, exc_info=error, extra=self.extra(call))
+        logger.log(
+            level, "%s: call %s %s", self.label, call.identity.call_id, what, exc_info=error, extra=self.extra(call)
+        )
 
     def extra(self, call: Call | None) -> Mapping[str, Any]:
         """What log records of this route carry."""

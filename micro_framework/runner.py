@@ -38,7 +38,8 @@ class Runner:
     """Runs services in this process.
 
     ``start()`` blocks until SIGTERM, SIGINT or `request_stop`; as a context manager the services are started and ready
-    inside the block. A runner runs once. Building it checks everything that is declared; nothing connects before it starts.
+    inside the block. A runner runs once. Building it checks everything that is declared; nothing connects before it
+    starts.
 
     Args:
         services: Service classes, routes and contexts, mixed at will.
@@ -59,6 +60,8 @@ class Runner:
         self.observers: list[Observer] = []
         self.assembly = assemble(services, self.settings, self.clock, self.lifecycle, self.observers)
         self.started: list[Extension] = []
+        self.taken = False
+        self.begun = False
         self.endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self.signals_seen = 0
         self.stop_lock = threading.Lock()
@@ -67,13 +70,13 @@ class Runner:
     @property
     def ready(self) -> bool:
         """Whether everything declared is connected and consuming right now, and nothing is stopping."""
-        return bool(self.started) and not self.stopped and all(map(Extension.is_ready, self.started))
+        return self.begun and not self.stopped and all(extension.is_ready() for extension in self.started)
 
     def start(self) -> None:
         """Run until told to stop; returns after a clean stop.
 
-        SIGTERM and SIGINT stop it gracefully if this is the main thread; a second one ends the process at once, with exit
-        code 128 + its number.
+        SIGTERM and SIGINT stop it gracefully if this is the main thread; a second one ends the process at once, with
+        exit code 128 + its number.
 
         Raises:
             SetupFailed: An extension could not be set up.
@@ -127,6 +130,9 @@ class Runner:
 
     def begin(self) -> None:
         """Set up and start everything; whatever fails, what had begun is stopped."""
+        if self.taken or self.stopped:
+            raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
+        self.taken = True
         if self.settings.logging is not None:
             logging.config.dictConfig(dict(self.settings.logging))
         ordered = in_start_order([*self.assembly.dependencies(), *self.assembly.entrypoints()])
@@ -139,6 +145,7 @@ class Runner:
             for extension in ordered:
                 self.started.append(extension)
                 perform(extension, "start")
+            self.begun = True
         except BaseException:
             self.stop()
             raise
@@ -147,7 +154,7 @@ class Runner:
         """Stop everything, in order; returns when it is done. Idempotent and thread safe.
 
         Raises:
-            CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``; everything else was stopped all the same.
+            CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``; everything else was stopped anyway.
         """
         with self.stop_lock:
             if self.stopped:
@@ -199,7 +206,8 @@ class Runner:
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """The first signal stops gracefully, the second one at once.
 
-        Only what is safe between any two instructions of the main thread happens here: ``SimpleQueue.put`` is reentrant.
+        Only what is safe between any two instructions of the main thread happens here (``SimpleQueue.put`` is
+        reentrant).
         """
         self.signals_seen += 1
         if self.signals_seen > 1:
@@ -230,4 +238,5 @@ def perform(extension: Extension, hook: str) -> None:
 def give_back_signals(previous: Mapping[signal.Signals, Any]) -> None:
     """Put the handlers back that were there before."""
     for number, handler in previous.items():
-        signal.signal(number, handler)
+        # None is a handler that was not set from Python, and cannot be.
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -8,7 +8,8 @@ __all__ = ["next_on_grid"]
 def next_on_grid(start: float, interval: float, now: float) -> float:
     """The first point of the grid ``start + n * interval`` (n >= 1) that lies after ``now``.
 
-    The grid is fixed at the start, so a late tick does not shift the ones after it; points that have passed are skipped.
+    The grid is fixed at the start, so a late tick does not shift the ones after it; points that have passed are
+    skipped.
 
     Args:
         start: Seconds on any clock, the grid's origin.

@@ -54,8 +54,15 @@ def route_for(service: type, method: str, declaration: TargetDeclaration) -> Rou
 
 
 def set_callback(route: Route, service: type, on_failure: object | None) -> None:
-    """Where the callback is: on the class if it is a name without a dot, else a function or a dotted path."""
-    if isinstance(on_failure, str) and "." not in on_failure:
-        route.callback, route.callback_method = service, on_failure
+    """Where the callback is: on the class if it is a plain name or a method of it, else a function or a dotted path."""
+    method = on_failure if isinstance(on_failure, str) and "." not in on_failure else method_called(service, on_failure)
+    if method is not None:
+        route.callback, route.callback_method = service, method
     else:
         route.callback = on_failure
+
+
+def method_called(service: type, function: object | None) -> str | None:
+    """The name under which a class has a function: inside the class body it is as good as its name."""
+    found = (name for cls in service.__mro__ for name, value in vars(cls).items() if value is function)
+    return None if function is None else next(found, None)

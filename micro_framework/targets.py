@@ -1,7 +1,7 @@
 """Targets: the user's code, found, checked once, and run.
 
-A target is a method of a service class, a function, a dotted path to either, a class with a method name, or a class with
-``__call__``. `Target` is what all of them become when a runner is built; per call only `Target.run` happens.
+A target is a method of a service class, a function, a dotted path to either, a class with a method name, or a class
+with ``__call__``. `Target` is what all of them become when a runner is built; per call only `Target.run` happens.
 """
 
 import asyncio
@@ -9,14 +9,22 @@ import functools
 import inspect
 import pkgutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from micro_framework.calls import Call
 from micro_framework.dependencies import Dependency, injected
 
-__all__ = ["Dependencies", "Target", "class_dependencies", "close_event_loop", "find_target", "resolve"]
+__all__ = [
+    "Dependencies",
+    "Target",
+    "class_dependencies",
+    "close_event_loop",
+    "find_target",
+    "owner_problems",
+    "resolve",
+]
 
 Dependencies = tuple[tuple[str, Dependency[Any]], ...]
 """Names and dependencies, declared or bound."""
@@ -99,7 +107,9 @@ def find_target(target: object, method_name: str | None = None, dependencies: Va
     if method_name is not None:
         raise ValueError(f"method_name={method_name!r} goes with a class, and {describe(target)} is {kind(found)}")
     if not callable(found):
-        raise ValueError(f"{describe(target)} is {kind(found)}; a target is a function, a class or a dotted path to one")
+        raise ValueError(
+            f"{describe(target)} is {kind(found)}; a target is a function, a class or a dotted path to one"
+        )
     return function_target(found, dependencies or {})
 
 
@@ -114,8 +124,12 @@ def class_target(owner: type, method_name: str, dependencies: Values) -> Target:
     """The target that a method of a class is."""
     function = getattr(owner, method_name, None)
     # type.__call__ makes every class look callable: only a __call__ that a class in the hierarchy defines counts.
+    where = f"{owner.__module__}.{owner.__qualname__}"
     if function is None or not callable(function) or not any(method_name in vars(cls) for cls in owner.__mro__):
-        raise ValueError(f"{owner.__module__}.{owner.__qualname__} has no method {method_name!r}; name one with method_name=")
+        fix = "; name a method with method_name=" if method_name == "__call__" else ""
+        raise ValueError(f"{where} has no method {method_name!r}{fix}")
+    if isinstance(inspect.getattr_static(owner, method_name), staticmethod | classmethod):
+        raise ValueError(f"{where}.{method_name} is static, and a worker calls it on an instance; let it take self")
     wanted = {**dependencies, **injected(owner), **injected(function)}
     name = owner.__name__ if method_name == "__call__" else method_name
     attributes = class_dependencies(owner)
@@ -125,7 +139,7 @@ def class_target(owner: type, method_name: str, dependencies: Values) -> Target:
 
 
 def class_dependencies(owner: type) -> Dependencies:
-    """The dependencies a class declares as attributes, its own and its bases', the nearest in resolution order winning."""
+    """The dependencies a class declares as attributes, its own and its bases', the nearest in the MRO winning."""
     found: dict[str, object] = {}
     for cls in owner.__mro__:
         for name, value in vars(cls).items():
@@ -160,7 +174,34 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
 
 def is_coroutine_function(function: Callable[..., Any]) -> bool:
     """Whether a callable is an ``async def``, itself or by its ``__call__``."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+    call = getattr(function, "__call__", None)  # noqa: B004 - wanted as a value, not to tell whether it is callable
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def owner_problems(target: Target) -> Iterator[str]:
+    """Why a worker could not make and equip instances of the target's class."""
+    owner = target.owner
+    if owner is None:
+        return
+    if not has_instance_dict(owner) and class_dependencies(owner):
+        yield f"{owner.__qualname__} has __slots__ and no __dict__, so nothing can be injected; leave out __slots__"
+    if parameters := required_parameters(owner):
+        yield f"{owner.__qualname__}.__init__ needs {', '.join(parameters)}; a worker makes instances without arguments"
+
+
+def has_instance_dict(owner: type) -> bool:
+    """Whether instances of a class have a ``__dict__``."""
+    return any("__dict__" in vars(cls) for cls in owner.__mro__)
+
+
+def required_parameters(owner: type) -> list[str]:
+    """The arguments without which a class cannot be instantiated."""
+    try:
+        parameters = inspect.signature(owner).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variadic]
 
 
 def resolve(path: str) -> object:

@@ -1,7 +1,7 @@
 """Message translators: change a message on its way to the target.
 
-Translators get the decoded payload (events and queues) or the `Call` (RPC and WebSocket) and return what the next one, and
-at last the target, gets. They are chained in list order.
+Translators get the decoded payload (events and queues) or the `Call` (RPC and WebSocket) and return what the next one,
+and at last the target, gets. They are chained in list order.
 """
 
 import json

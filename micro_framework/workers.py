@@ -1,6 +1,6 @@
 """`Worker`: one call of one target, from its dependencies to its outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,17 +63,25 @@ class Worker:
     def run(self) -> Outcome:
         """Inject, translate, call the target, tell the dependencies; never raises."""
         target = self.plan.target
+        given: list[Dependency[Any]] = []
         try:
-            attributes = self.values(target.attributes)
-            keywords = self.values(target.keywords)
-        except BaseException as error:
-            return Outcome(error=dependency_failure(error))
+            attributes = self.values(target.attributes, given)
+            keywords = self.values(target.keywords, given)
+        except DependencyFailure as failure:
+            return self.tell(Outcome(error=failure), [d for d in self.plan.observed if d in given])
         outcome = self.call_target(attributes, keywords)
-        return self.tell(outcome) if self.plan.observed else outcome
+        return self.tell(outcome, self.plan.observed) if self.plan.observed else outcome
 
-    def values(self, dependencies: Dependencies) -> Mapping[str, Any]:
-        """What the dependencies give this call, by name."""
-        return {name: dependency.get_dependency(self) for name, dependency in dependencies}
+    def values(self, dependencies: Dependencies, given: list[Dependency[Any]]) -> Mapping[str, Any]:
+        """What the dependencies give this call, by name; those that gave something are noted in ``given``."""
+        values = {}
+        for name, dependency in dependencies:
+            try:
+                values[name] = dependency.get_dependency(self)
+            except BaseException as error:
+                raise DependencyFailure(f"{name} ({dependency}): {type(error).__name__}: {error}") from error
+            given.append(dependency)
+        return values
 
     def call_target(self, attributes: Mapping[str, Any], keywords: Mapping[str, Any]) -> Outcome:
         """Translate and call; whatever is raised, ``SystemExit`` too, is a failure of this call and of nothing else."""
@@ -81,16 +89,19 @@ class Worker:
             if self.plan.translators:
                 self.call = translated(self.call, self.plan.translators)
             return Outcome(self.plan.target.run(self.call, attributes, keywords))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - sys.exit() in a target must not end its worker
             return Outcome(error=error)
 
-    def tell(self, outcome: Outcome) -> Outcome:
-        """Tell the dependencies how it ended; one that fails makes the call fail."""
-        for dependency in self.plan.observed:
+    def tell(self, outcome: Outcome, dependencies: Sequence[Dependency[Any]]) -> Outcome:
+        """Tell dependencies how it ended; one that fails makes the call fail, if it has not failed already."""
+        for dependency in dependencies:
             try:
                 dependency.after_call(self, outcome.result, outcome.error)
-            except BaseException as error:
-                outcome = Outcome(error=outcome.error or error)
+            except BaseException as error:  # noqa: BLE001 - the other dependencies must hear of it all the same
+                if outcome.error is None:
+                    outcome = Outcome(error=error)
+                else:
+                    outcome.error.add_note(f"then after_call of {dependency} failed: {type(error).__name__}: {error}")
         return outcome
 
 
@@ -98,10 +109,3 @@ def translated(call: Call, translators: tuple[MessageTranslator, ...]) -> Call:
     """A call of one payload with that payload translated."""
     (payload,) = call.args
     return Call(call.identity, (translate(translators, payload),), call.kwargs, call.context, call.attempt)
-
-
-def dependency_failure(error: BaseException) -> DependencyFailure:
-    """The failure that an error of ``get_dependency`` is."""
-    failure = DependencyFailure(f"{type(error).__name__}: {error}")
-    failure.__cause__ = error
-    return failure

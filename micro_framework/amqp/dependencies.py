@@ -29,7 +29,9 @@ class Dispatch:
 
     __slots__ = ("door", "exchange", "mandatory", "options", "worker")
 
-    def __init__(self, door: PublisherDoor, exchange: str, worker: RunningCall, *, confirm: bool, mandatory: bool) -> None:
+    def __init__(
+        self, door: PublisherDoor, exchange: str, worker: RunningCall, *, confirm: bool, mandatory: bool
+    ) -> None:
         self.door = door
         self.exchange = exchange
         self.worker = worker
@@ -57,8 +59,8 @@ class Dispatch:
             events: ``(event_name, payload)`` pairs; a generator is read as it goes.
 
         Raises:
-            PublishError: As for a single event; the first error, after the outcome of the ones before it is known. Events
-                after it may have been delivered.
+            PublishError: As for a single event; the first error, after the outcome of the ones before it is known.
+                Events after it may have been delivered.
         """
         under_way: deque[Confirmation] = deque()
         publish = self.door.door.publish
@@ -100,8 +102,8 @@ class Producer(Dependency[Dispatch]):
     Args:
         service_name: Dispatch as this service; None: as the one that declares it.
         confirm_publish: Wait for the broker's confirm. False is faster and may lose events unnoticed.
-        mandatory: Raise `Unroutable` when no queue is bound for the event; without it such an event is lost silently, as
-            events are.
+        mandatory: Raise `Unroutable` when no queue is bound for the event; without it such an event is lost silently,
+            as events are.
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 events.py; seen on the wire.
     """
@@ -122,9 +124,7 @@ class Producer(Dependency[Dispatch]):
 
     def get_dependency(self, worker: RunningCall) -> Dispatch:
         """A `Dispatch` that sends the call's context data with every event."""
-        return Dispatch(
-            self.publisher, self.exchange, worker, confirm=self.confirm_publish, mandatory=self.mandatory
-        )
+        return Dispatch(self.publisher, self.exchange, worker, confirm=self.confirm_publish, mandatory=self.mandatory)
 
 
 class Publish:
@@ -194,8 +194,8 @@ class Publisher(Dependency[Publish]):
     """Publishes to any exchange: ``self.publish(payload, routing_key=...)``; on the wire it is Nameko's ``Publisher``.
 
     Args:
-        exchange: kombu's ``Exchange``, declared at the start; a name leaves its declaration to others; None is the default
-            exchange, whose routing keys are queue names.
+        exchange: kombu's ``Exchange``, declared at the start; a name leaves its declaration to others; None is the
+            default exchange, whose routing keys are queue names.
         routing_key: Used where a publish names none.
         declare: Further exchanges and queues to declare at the start.
         confirm_publish: Wait for the broker's confirm. False is faster and may lose messages unnoticed.

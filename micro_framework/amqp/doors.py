@@ -1,5 +1,4 @@
-"""The connections that AMQP extensions share: one consuming per context, one publishing per process, one broker behind both.
-"""
+"""The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for both."""
 
 import time
 from collections.abc import Hashable
@@ -26,8 +25,8 @@ CLOSE_BUDGET = 5.0
 """Seconds that a connection may take to cancel its consumers, and to write what is left and close."""
 
 NO_URI = (
-    "AMQP_URI is missing and something declared here needs a broker; set AMQP_URI: amqp://guest:guest@localhost:5672 for "
-    "RabbitMQ, or AMQP_URI: memory:// for the broker inside the process (first steps and tests)"
+    "AMQP_URI is missing and something declared here needs a broker; set AMQP_URI: amqp://guest:guest@localhost:5672 "
+    "for RabbitMQ, or AMQP_URI: memory:// for the broker inside the process (first steps and tests)"
 )
 
 

@@ -1,4 +1,4 @@
-"""What to declare: Nameko's names and flags as the configuration bends them, and kombu's objects as the port takes them."""
+"""What to declare: Nameko's names and flags as configured, and kombu's objects as the port takes them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,8 +29,8 @@ def queue_from(queue: KombuQueue | Queue | str) -> Queue:
     """A queue as the port takes it.
 
     Args:
-        queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable queue that
-            only the default exchange leads to.
+        queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable
+            queue that only the default exchange leads to.
     """
     if isinstance(queue, Queue):
         return queue
@@ -38,7 +38,7 @@ def queue_from(queue: KombuQueue | Queue | str) -> Queue:
 
 
 def exchange_of_kombu(exchange: Any) -> Exchange:
-    """kombu's exchange, flag by flag. (kombu sets most attributes dynamically, so a type checker does not know them.)"""
+    """kombu's exchange, flag by flag. (kombu sets them dynamically, so a type checker does not know them.)"""
     return Exchange(
         exchange.name or "",
         exchange.type or "direct",
@@ -61,7 +61,7 @@ def queue_of_kombu(queue: Any) -> Queue:
 
 
 def queue_arguments(queue: Any) -> Mapping[str, Any]:
-    """The arguments of the declaration; kombu's own attributes become RabbitMQ's ``x-`` arguments (seconds become ms)."""
+    """The arguments of the declaration; kombu's attributes become RabbitMQ's ``x-`` arguments (seconds become ms)."""
     milliseconds = {"x-expires": queue.expires, "x-message-ttl": queue.message_ttl}
     numbers = {
         "x-max-length": queue.max_length,
@@ -77,7 +77,9 @@ def queue_arguments(queue: Any) -> Mapping[str, Any]:
 
 def bindings_of(queue: Any) -> tuple[Binding, ...]:
     """The queue's own binding, where its exchange has a name, and then its further ones."""
-    own = [(queue.exchange, queue.routing_key, queue.binding_arguments)] if queue.exchange and queue.exchange.name else []
+    own = (
+        [(queue.exchange, queue.routing_key, queue.binding_arguments)] if queue.exchange and queue.exchange.name else []
+    )
     further = [(binding.exchange, binding.routing_key, binding.arguments) for binding in queue.bindings or ()]
     return tuple(
         Binding(exchange_from(exchange), routing_key or "", dict(arguments or {}))

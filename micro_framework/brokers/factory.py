@@ -10,7 +10,8 @@ def broker_for(settings: Settings) -> Broker:
     """The broker that the configuration names; nothing connects yet.
 
     Args:
-        settings: ``AMQP_URI`` must be set; ``HEARTBEAT``, ``AMQP_SSL``, ``LOGIN_METHOD`` and ``TRANSPORT_OPTIONS`` are read.
+        settings: ``AMQP_URI`` must be set; ``HEARTBEAT``, ``AMQP_SSL``, ``LOGIN_METHOD`` and ``TRANSPORT_OPTIONS`` are
+            read.
     """
     uri = settings.amqp_uri or ""
     # Imported only when asked for: the embedded broker needs no kombu, and RabbitMQ no embedded broker.

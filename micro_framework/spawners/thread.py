@@ -1,7 +1,7 @@
 """Workers that are threads: ``thread`` and ``greedy_thread``.
 
-Long-lived threads on one ``SimpleQueue``: of the hand-overs measured, the cheapest by far (an executor that makes a future
-for every call costs twice as much as the whole rest of the loop).
+Long-lived threads on one ``SimpleQueue``: of the hand-overs measured, the cheapest by far (an executor that makes a
+future for every call costs twice as much as the whole rest of the loop).
 """
 
 import logging
@@ -23,7 +23,8 @@ Entry = tuple[Job, Any]
 class WorkerThread(threading.Thread):
     """One worker: takes jobs until it is given None.
 
-    It is a daemon thread only so that a call that never ends cannot keep the process from ending after it was abandoned.
+    It is a daemon thread only so that a call that never ends cannot keep the process from ending after it was
+    abandoned.
     """
 
     def __init__(self, name: str, jobs: "queue.SimpleQueue[Entry | None]") -> None:

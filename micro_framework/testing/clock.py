@@ -41,8 +41,8 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Turn the hands forward; every alarm on the way rings at its own time, on this thread.
 
-        An alarm that is set meanwhile (the next tick of a timer is, when the call of this one is over) rings with the next
-        turn at the latest.
+        An alarm that is set meanwhile (the next tick of a timer is, when the call of this one is over) rings with the
+        next turn at the latest.
         """
         end = self.time + seconds
         while (alarm := self.next_until(end)) is not None:
