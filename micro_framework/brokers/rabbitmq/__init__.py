@@ -1,0 +1,5 @@
+"""RabbitMQ through kombu and py-amqp, made for threads."""
+
+from micro_framework.brokers.rabbitmq.broker import RabbitMQBroker
+
+__all__ = ["RabbitMQBroker"]

@@ -1,0 +1,338 @@
+"""py-amqp's connection and channel, made fit for one reading thread and many writing ones.
+
+What differs from py-amqp 5.4, and why:
+
+- `blocking_read`, through which py-amqp reads everything, polls; it never sets a timeout on the socket, which the writers
+  share, and a read that ran out of time has lost no byte.
+- Every wait inside a `within` block ends at its deadline.
+- Heartbeats are sent and watched wherever the connection waits. Bytes count, not frames: a frame that takes long to
+  arrive is a sign of life.
+- Deliveries, returns and confirms do not go through py-amqp's decoding but to the channel's ``on_...`` hooks.
+- A channel that the broker closes stays closed. py-amqp opens it again behind the caller's back, without confirm mode:
+  later publishes are never confirmed.
+"""
+
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+from time import monotonic
+from typing import Any
+
+import amqp
+from amqp import spec
+from amqp.exceptions import ConnectionForced, UnexpectedFrame, error_for_code
+
+from micro_framework.brokers.rabbitmq.frames import (
+    ACK,
+    CONTENT_BODY,
+    CONTENT_HEADER,
+    DELIVER,
+    HEARTBEAT_FRAME,
+    METHOD,
+    NACK,
+    RETURN,
+    FrameBuffer,
+    body_size,
+    unpack_confirm,
+)
+from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
+
+__all__ = ["Interrupted", "LinkChannel", "LinkConnection", "Waker"]
+
+POLL_SECONDS = 60.0
+CONTENT_METHODS = (DELIVER, RETURN)
+
+
+class Interrupted(Exception):  # noqa: N818 - no error: somebody asked for it
+    """The connection was to stop while it waited."""
+
+
+class Waker:
+    """Wakes the thread that polls. Thread safe."""
+
+    def __init__(self) -> None:
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
+        self._signalled = False
+
+    def fileno(self) -> int:
+        """What to poll."""
+        return self._receiver.fileno()
+
+    def wake(self) -> None:
+        """Let the next or the present poll return at once."""
+        if not self._signalled:
+            self._signalled = True
+            try:
+                self._sender.send(b"\0")
+            except OSError:
+                pass  # closed: nobody polls any more
+
+    def clear(self) -> None:
+        """Take the signals; look for what they stood for only afterwards."""
+        try:
+            self._receiver.recv(4096)
+        except BlockingIOError:
+            pass
+        # In this order: who finds the flag still set has left its errand before, and it is looked for after this.
+        self._signalled = False
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a signal."""
+        poll = select.poll()
+        poll.register(self._receiver, select.POLLIN)
+        if poll.poll(max(0.0, seconds) * 1000):
+            self.clear()
+
+    def close(self) -> None:
+        self._receiver.close()
+        self._sender.close()
+
+
+class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
+    """A channel whose owner hears of everything through hooks, on the reading thread."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.on_deliver: Callable[[bytes, bytes, bytes], None] = ignore_content
+        self.on_return: Callable[[bytes, bytes, bytes], None] = ignore_content
+        self.on_confirm: Callable[[int, bool, bool], None] = ignore_confirm
+        self.on_closed: Callable[[Exception], None] = ignore_closed
+        self.waiting = 0
+        super().__init__(*args, **options)
+
+    def wait(self, *args: Any, **options: Any) -> Any:
+        """As py-amqp's; remembers that somebody waits, who then gets the error if the broker closes the channel."""
+        self.waiting += 1
+        try:
+            return super().wait(*args, **options)
+        finally:
+            self.waiting -= 1
+
+    def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
+        self.send_method(spec.Channel.CloseOk)
+        if self.is_closing:
+            return
+        error = error_for_code(reply_code, reply_text, (class_id, method_id), amqp.ChannelError)
+        waiting, on_closed = self.waiting, self.on_closed
+        self.collect()
+        if waiting:
+            raise error
+        on_closed(error)
+
+
+def ignore_content(method: bytes, header: bytes, body: bytes) -> None:
+    """The default of `LinkChannel.on_deliver` and ``on_return``."""
+
+
+def ignore_confirm(tag: int, multiple: bool, confirmed: bool) -> None:
+    """The default of `LinkChannel.on_confirm`."""
+
+
+def ignore_closed(error: Exception) -> None:
+    """The default of `LinkChannel.on_closed`."""
+
+
+class Content:
+    """A message of which not every frame has come yet."""
+
+    __slots__ = ("header", "method", "missing", "parts")
+
+    def __init__(self, method: bytes) -> None:
+        self.method = method
+        self.header = b""
+        self.missing = 0
+        self.parts: list[bytes] = []
+
+
+def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) -> Callable[[Any], bool]:
+    """What py-amqp calls a frame handler: puts methods and contents together and passes them on.
+
+    The function it returns takes a frame and says whether that completed anything.
+    """
+    unfinished: dict[int, Content] = {}
+
+    def on_frame(frame: tuple[int, int, bytes]) -> bool:
+        kind, number, payload = frame
+        if kind == METHOD:
+            return on_method_frame(number, payload)
+        if kind in (CONTENT_HEADER, CONTENT_BODY):
+            return on_content_frame(kind, number, payload)
+        return False  # a heartbeat
+
+    def on_method_frame(number: int, payload: bytes) -> bool:
+        method = payload[:4]
+        if method in CONTENT_METHODS:
+            unfinished[number] = Content(payload)
+            return False
+        channel = connection.channels.get(number)
+        if channel is None:
+            return False  # closed meanwhile; the broker did not know yet
+        if method in (ACK, NACK):
+            tag, multiple = unpack_confirm(payload)
+            channel.on_confirm(tag, multiple, method == ACK)
+        else:
+            on_method(number, (payload[0] << 8 | payload[1], payload[2] << 8 | payload[3]), payload, None)
+        return True
+
+    def on_content_frame(kind: int, number: int, payload: bytes) -> bool:
+        content = unfinished.get(number)
+        if content is None:
+            raise UnexpectedFrame(f"the broker sent content on channel {number} without a method before it")
+        if kind == CONTENT_HEADER:
+            content.header = payload
+            content.missing = body_size(payload)
+        else:
+            content.parts.append(payload)
+            content.missing -= len(payload)
+        if content.missing > 0:
+            return False
+        del unfinished[number]
+        hand_over(connection.channels.get(number), content)
+        return True
+
+    return on_frame
+
+
+def hand_over(channel: LinkChannel | None, content: Content) -> None:
+    if channel is None:
+        return
+    parts = content.parts
+    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    if content.method[:4] == DELIVER:
+        channel.on_deliver(content.method, content.header, body)
+    else:
+        channel.on_return(content.method, content.header, body)
+
+
+def never() -> bool:
+    """The default of `LinkConnection.interrupted`."""
+    return False
+
+
+class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
+    """A connection that one thread reads and any thread writes.
+
+    Args:
+        waker: What ends the reading thread's poll.
+        interrupted: Whether to stop waiting, asked after each wake-up; then `Interrupted` is raised.
+        options: As for `amqp.Connection`.
+    """
+
+    Channel = LinkChannel
+
+    def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] = never, **options: Any) -> None:
+        super().__init__(frame_handler=content_frames, **options)
+        self.waker = waker
+        self.interrupted = interrupted
+        self._frames = FrameBuffer()
+        self._give_up_at = inf
+
+    def Transport(  # noqa: N802 - py-amqp's name
+        self,
+        host: str,
+        connect_timeout: float | None,
+        ssl: Any = False,
+        read_timeout: Any = None,
+        write_timeout: Any = None,
+        socket_settings: Any = None,
+        **options: Any,
+    ) -> Any:
+        """The socket; timeouts for single reads and writes have no meaning here."""
+        kind = TLSTransport if ssl else PlainTransport
+        settings = {**WITHOUT_USER_TIMEOUT, **(socket_settings or {})}
+        return kind(host, connect_timeout=connect_timeout, ssl=ssl, socket_settings=settings, **options)
+
+    def connect(self, callback: Any = None) -> Any:
+        """Connect and shake hands, within the connect timeout each."""
+        try:
+            return super().connect(callback)
+        except BaseException:
+            self.drop()
+            raise
+
+    def drop(self) -> None:
+        """Close the socket without a word. Only the reading thread may."""
+        if self._transport is not None:
+            self.collect()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Every wait inside the block ends with TimeoutError once this much time has passed."""
+        before = self._give_up_at
+        self._give_up_at = min(before, monotonic() + seconds)
+        try:
+            yield
+        finally:
+            self._give_up_at = before
+
+    def blocking_read(self, timeout: float | None = None) -> bool:
+        """Wait for a frame and handle it; what py-amqp's own waits go through.
+
+        Returns:
+            Whether it completed anything.
+        """
+        deadline = self._give_up_at if timeout is None else min(self._give_up_at, monotonic() + timeout)
+        while (frame := self._frames.next()) is None:
+            if monotonic() >= deadline:
+                raise TimeoutError("the broker did not answer in time")
+            self.poll(deadline)
+        return bool(self.on_inbound_frame(frame))
+
+    def serve(self) -> None:
+        """Wait for input or a wake-up, then handle every frame that has come."""
+        self.poll(inf)
+        frames = self._frames
+        while (frame := frames.next()) is not None:
+            self.on_inbound_frame(frame)
+
+    def poll(self, deadline: float) -> None:
+        """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions."""
+        transport = self._transport  # the property without underscore would connect anew
+        if transport is None:
+            raise ConnectionError("the connection is closed")
+        wake_at = min(deadline, self.look_after_heartbeats(transport))
+        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - monotonic(), POLL_SECONDS))
+        for number, _ in self.poller(transport).poll(seconds * 1000):
+            if number == self.waker.fileno():
+                self.waker.clear()
+        if self.interrupted():
+            raise Interrupted
+        if transport.broken is not None:
+            raise transport.broken
+        if transport.congested:
+            transport.push()
+        if data := transport.receive():
+            self._frames.feed(data)
+
+    def poller(self, transport: Any) -> select.poll:
+        poller = self.__dict__.get("_poller")
+        if poller is None:
+            poller = self._poller = select.poll()
+            poller.register(self.waker, select.POLLIN)
+        # Room to write is asked for only when there is something to write, or poll would never wait.
+        poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.congested else 0))
+        return poller
+
+    def look_after_heartbeats(self, transport: Any) -> float:
+        """Send one if it is time to, give up a silent broker.
+
+        Returns:
+            When to look again.
+        """
+        interval = self.heartbeat
+        if not interval:
+            return inf
+        now = monotonic()
+        if now - transport.last_received > 2 * interval:
+            raise ConnectionForced(f"the broker gave no sign of life for {now - transport.last_received:.0f} s")
+        if now - transport.last_sent >= interval / 2 and not transport.congested:
+            transport.send(HEARTBEAT_FRAME)
+        return float(now + min(interval / 2, 1.0) if transport.congested else now + interval / 4)
+
+
+# py-amqp lets the kernel break a connection whose peer has taken nothing for one second. A broker under a memory alarm
+# stops reading on purpose; whether the peer lives is the heartbeat's question.
+WITHOUT_USER_TIMEOUT = {socket.TCP_USER_TIMEOUT: 0} if hasattr(socket, "TCP_USER_TIMEOUT") else {}

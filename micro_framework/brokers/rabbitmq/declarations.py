@@ -1,0 +1,119 @@
+"""Declaring exchanges, queues and bindings in Nameko's order, on channels that an error may close."""
+
+import logging
+import re
+from collections.abc import Iterable
+from threading import Lock
+from typing import Any
+
+import amqp
+
+from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.wire.naming import Exchange, Queue
+
+__all__ = ["Adoptions", "Declarer"]
+
+logger = logging.getLogger(__name__)
+
+
+class Adoptions:
+    """Which exchanges were found with other flags; each is told once. Thread safe.
+
+    Args:
+        where: The broker, for the log.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._names: set[str] = set()
+        self._lock = Lock()
+
+    def tell(self, exchange: str, difference: str) -> None:
+        """Log that an exchange is used as it is, the first time."""
+        with self._lock:
+            if exchange in self._names:
+                return
+            self._names.add(exchange)
+        logger.warning(
+            "exchange %r on %s exists with other flags (%s) and is adopted as it is", exchange, self._where, difference
+        )
+
+
+class Declarer:
+    """Declares on one connection, on the reading thread. A context manager: closes its channel at the end.
+
+    Args:
+        connection: The connection.
+        adoptions: Who tells of exchanges with other flags.
+    """
+
+    def __init__(self, connection: LinkConnection, adoptions: Adoptions) -> None:
+        self._connection = connection
+        self._adoptions = adoptions
+        self._open_channel: Any = None
+
+    def __enter__(self) -> "Declarer":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind is None and self._open_channel is not None:
+            self._open_channel.close()
+
+    @property
+    def channel(self) -> Any:
+        """A channel that is open: a refused declaration closes the one before."""
+        if self._open_channel is None or not self._open_channel.is_open:
+            self._open_channel = self._connection.channel()
+        return self._open_channel
+
+    def exchanges(self, exchanges: Iterable[Exchange]) -> None:
+        """Declare exchanges; one that exists with other flags is adopted.
+
+        Raises:
+            amqp.AMQPError: The broker refused.
+        """
+        for exchange in exchanges:
+            if exchange.name:  # the default exchange cannot be declared
+                self._exchange(exchange)
+
+    def _exchange(self, exchange: Exchange) -> None:
+        try:
+            self.channel.exchange_declare(
+                exchange.name,
+                exchange.type,
+                durable=exchange.durable,
+                auto_delete=exchange.auto_delete,
+                arguments=dict(exchange.arguments),
+            )
+        except amqp.PreconditionFailed as error:
+            if "inequivalent" not in error.reply_text:
+                raise
+            # It exists: its name is all that publishing and binding need.
+            self._adoptions.tell(exchange.name, difference_in(error.reply_text))
+
+    def queue(self, queue: Queue, *, exchanges: bool = True) -> None:
+        """Declare a queue's exchanges (if asked), the queue, its bindings.
+
+        Raises:
+            amqp.AMQPError: The broker refused.
+        """
+        if exchanges:
+            self.exchanges(binding.exchange for binding in queue.bindings)
+        self.channel.queue_declare(
+            queue.name,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            auto_delete=queue.auto_delete,
+            arguments=dict(queue.arguments),
+        )
+        for binding in queue.bindings:
+            if binding.exchange.name:  # the default exchange binds every queue by its name
+                self.channel.queue_bind(
+                    queue.name, binding.exchange.name, binding.routing_key, arguments=dict(binding.arguments)
+                )
+
+
+def difference_in(text: str) -> str:
+    """What differs, from the broker's words: ``inequivalent arg 'durable' for exchange 'x' in vhost '/': received ...``."""
+    match = re.search(r"inequivalent arg '([^']*)'.*?: (received .*)", text)
+    return f"{match[1]}: {match[2]}" if match else text

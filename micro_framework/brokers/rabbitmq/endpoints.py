@@ -1,0 +1,196 @@
+"""Where the broker is: kombu reads the URI and its alternatives, TLS and login options, and moves on to the next host.
+
+A URI may name several hosts: ``amqp://user:password@one/vhost;amqp://user:password@two/vhost``.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from kombu import Connection as KombuConnection
+from kombu.transport import pyamqp
+from kombu.utils.url import parse_url
+
+from micro_framework.brokers.rabbitmq.connection import LinkConnection, Waker
+from micro_framework.exceptions import ConfigError
+
+__all__ = ["Address", "Endpoints"]
+
+PLAIN, TLS = ("amqp", "pyamqp"), ("amqps", "pyamqps")
+
+
+class Address:
+    """Who logs in where, without the password.
+
+    Args:
+        host: The host's name or number.
+        port: Its port.
+        user: Who logs in.
+        vhost: Where to.
+        scheme: ``amqp`` or ``amqps``.
+    """
+
+    def __init__(self, host: str, port: int, user: str, vhost: str, scheme: str = "amqp") -> None:
+        self.host, self.port, self.user, self.vhost, self.scheme = host, port, user, vhost, scheme
+
+    def __str__(self) -> str:
+        vhost = "" if self.vhost == "/" else f"/{quote(self.vhost, safe='')}"
+        return f"{self.scheme}://{self.user}@{self.host}:{self.port}{vhost}"
+
+
+class LinkTransport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
+    """kombu's transport, with our connection."""
+
+    Connection = LinkConnection
+
+
+class TLSLinkTransport(pyamqp.SSLTransport):  # type: ignore[misc]  # kombu has no types
+    """The same for ``amqps``."""
+
+    Connection = LinkConnection
+
+
+class LinkKombuConnection(KombuConnection):  # type: ignore[misc]  # kombu has no types
+    """kombu's connection, with our transport, also after a move to another host."""
+
+    def get_transport_cls(self) -> Any:
+        return TLSLinkTransport if self.transport_cls in TLS else LinkTransport
+
+
+class Endpoints:
+    """The hosts of one URI, one of them the next to try. Each link has its own; not thread safe.
+
+    Args:
+        uri: One or several URIs, separated by semicolons.
+        heartbeat: Seconds, 0 for none.
+        ssl: As kombu takes it: None, True or a dict of options.
+        login_method: As kombu takes it, None for the default.
+        transport_options: Further arguments of the connection.
+        connect_timeout: Seconds for each step of connecting.
+
+    Raises:
+        ConfigError: The URI cannot be used.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        heartbeat: float = 60,
+        ssl: Any = None,
+        login_method: str | None = None,
+        transport_options: Mapping[str, Any] | None = None,
+        connect_timeout: float = 5,
+    ) -> None:
+        uris = [part.strip() for part in uri.split(";") if part.strip()]
+        refuse_unusable(uris)
+        self._options = dict(transport_options or {})
+        self._kombu = LinkKombuConnection(
+            ";".join(uris),
+            ssl=dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
+            heartbeat=heartbeat or 0,
+            login_method=login_method,
+            connect_timeout=connect_timeout,
+        )
+        self._hosts = len(uris)
+        self._failed = 0
+        self.addresses = [address_of(part) for part in uris]
+
+    @property
+    def current(self) -> Address:
+        """The host that is used, or is tried next."""
+        kombu = self._kombu
+        tls = kombu.transport_cls in TLS or bool(kombu.ssl)
+        return Address(
+            kombu.hostname or "127.0.0.1",
+            kombu.port or (5671 if tls else 5672),
+            kombu.userid or "guest",
+            kombu.virtual_host,
+            "amqps" if tls else "amqp",
+        )
+
+    def connect(
+        self,
+        name: str,
+        waker: Waker,
+        interrupted: Callable[[], bool],
+        on_blocked: Callable[[str], None],
+        on_unblocked: Callable[[], None],
+    ) -> LinkConnection:
+        """Connect to the current host.
+
+        Args:
+            name: What the broker lists the connection as.
+            waker: Ends the connection's polls.
+            interrupted: Whether to stop waiting.
+            on_blocked: Called when the broker stops taking messages.
+            on_unblocked: Called when it takes them again.
+
+        Raises:
+            Exception: Whatever went wrong.
+        """
+        properties = {"connection_name": name, **process_properties(), **self._options.get("client_properties", {})}
+        self._kombu.transport_options = {
+            **self._options,
+            "client_properties": properties,
+            "waker": waker,
+            "interrupted": interrupted,
+            "on_blocked": on_blocked,
+            "on_unblocked": on_unblocked,
+        }
+        connection: LinkConnection = self._kombu.transport.establish_connection()
+        self._failed = 0
+        return connection
+
+    def move_on(self) -> bool:
+        """Turn to the next host after a failure.
+
+        Returns:
+            Whether every host has failed since the last success, so that it is time to pause.
+        """
+        self._failed += 1
+        self._kombu.maybe_switch_next()
+        return self._failed % self._hosts == 0
+
+
+def refuse_unusable(uris: list[str]) -> None:
+    """Refuse what kombu would take for something else; no text repeats a URI, which may hold a password."""
+    if not uris:
+        raise ConfigError("AMQP_URI", ["it is empty; it should read amqp://user:password@host:5672/vhost"])
+    problems = [problem for number, uri in enumerate(uris, 1) if (problem := problem_of(uri, number))]
+    if problems:
+        raise ConfigError("AMQP_URI", problems)
+
+
+def problem_of(uri: str, number: int) -> str | None:
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme not in PLAIN + TLS:
+        return f"host {number} does not begin with amqp:// or amqps://"
+    try:
+        parse_url(uri)
+    except ValueError:
+        return f"host {number} has a port that is not a number, or cannot be read otherwise"
+    return None
+
+
+def address_of(uri: str) -> Address:
+    parts = parse_url(uri)
+    tls = parts["transport"] in TLS
+    return Address(
+        parts["hostname"] or "127.0.0.1",
+        parts["port"] or (5671 if tls else 5672),
+        parts["userid"] or "guest",
+        parts["virtual_host"] or "/",
+        "amqps" if tls else "amqp",
+    )
+
+
+def process_properties() -> dict[str, str]:
+    return {
+        "product": "micro_framework",
+        "platform": f"Python {sys.version_info.major}.{sys.version_info.minor}",
+        "information": f"process {os.getpid()} on {socket.gethostname()}",
+    }

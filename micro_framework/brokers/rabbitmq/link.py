@@ -1,0 +1,340 @@
+"""One connection that looks after itself: a thread that connects, reads, and connects again, and writes from any thread.
+
+The rule that everything here serves: any thread may write, one at a time and in one order; exactly one thread, the link's
+own, reads; and no call that waits for an answer is made on any other thread.
+
+Writing: whoever has something to say leaves it with the link's owner (a list of settled deliveries, a queue of
+publications) and calls `Link.flush`. One of the callers gets the gate and writes for all, everything in one send; the
+others leave at once, their words already on the way. Nobody waits inside: what the kernel does not take is sent by the
+reader when there is room (see `transport`), and until then the gate stays shut.
+
+Reading: `run` polls the socket and a waker; jobs (cancel, declare) are handed to it by `call`.
+"""
+
+import logging
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable
+from threading import Condition, Event, Lock, Thread, current_thread
+from time import monotonic
+from typing import Protocol
+
+from micro_framework.brokers.port import DoorEvents
+from micro_framework.brokers.rabbitmq.connection import Interrupted, LinkConnection, Waker
+from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.reconnection import Reconnection
+from micro_framework.brokers.rabbitmq.refusals import readable, refusal_for
+from micro_framework.exceptions import BrokerError, BrokerRefused
+
+__all__ = ["Link", "LinkOwner"]
+
+logger = logging.getLogger(__name__)
+
+SETUP_SECONDS = 20.0
+"""Longest time for declaring everything after a connect."""
+CLOSE_SECONDS = 5.0
+"""Longest wait for the broker's answer to a polite close."""
+
+
+class LinkOwner(Protocol):
+    """What a link asks of the door it belongs to."""
+
+    def set_up(self, connection: LinkConnection) -> None:
+        """Open channels, declare, consume: on the reading thread, after each connect. What it raises ends the attempt."""
+
+    def has_output(self) -> bool:
+        """Whether there is anything to write."""
+
+    def take_output(self) -> bytes:
+        """What to write next, in one piece; called by one thread at a time."""
+
+    def output_written(self) -> None:
+        """What was taken has been sent."""
+
+    def lost(self, error: BaseException) -> None:
+        """The connection is gone; nothing is written until `set_up` has been called again."""
+
+    def ended(self, refusal: BrokerRefused | None) -> None:
+        """The link will not connect again: stopped, or refused."""
+
+
+class Job:
+    """Something to do on the reading thread."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+        self.done = Event()
+
+    def run(self) -> None:
+        try:
+            self.work()
+        finally:
+            self.done.set()
+
+
+class Link:
+    """See the module's text.
+
+    Args:
+        kind: ``consumer`` or ``publisher``, part of the thread's name.
+        name: The rest of it, and of the connection's name in the broker's list.
+        endpoints: Where to connect.
+        owner: Whose link it is.
+    """
+
+    def __init__(self, kind: str, name: str, endpoints: Endpoints, owner: LinkOwner) -> None:
+        self.title = f"{kind} {name!r}"
+        self.thread_name = f"mf-{kind}-{name}"
+        self._endpoints = endpoints
+        self._owner = owner
+        self._events = DoorEvents()
+        self._reconnection = Reconnection()
+        self.gate = Lock()  # while it is held nobody else writes
+        self._jobs: deque[Job] = deque()
+        self._changed = Condition()
+        self.connection: LinkConnection | None = None
+        self._writable: LinkConnection | None = None
+        self._thread: Thread | None = None
+        self._waker: Waker | None = None
+        self._stop_at: float | None = None
+        self._over = False
+        self._refusal: BrokerRefused | None = None
+        self.ready = False
+        self.blocked = False
+        self.trouble = "not connected yet"
+        self.process = os.getpid()
+        open_links.add(self)
+
+    # What any thread may ask.
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting.
+
+        Raises:
+            BrokerError: It was started or stopped before.
+        """
+        with self._changed:
+            if self._thread is not None or self._over:
+                raise BrokerError(f"{self.title} was started before; take a new one from the broker")
+            self._events = events
+            self._waker = Waker()
+            self._thread = Thread(target=self._run, name=self.thread_name, daemon=True)
+            self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called."""
+        return self._thread is not None
+
+    @property
+    def over(self) -> bool:
+        """Whether it was stopped or refused."""
+        return self._over or self._stop_at is not None
+
+    @property
+    def finished(self) -> bool:
+        """Whether its thread has ended, or will never begin."""
+        return self._over
+
+    @property
+    def frame_max(self) -> int:
+        """The largest frame of the connection, or what RabbitMQ offers by default (3.10 to 4.3)."""
+        connection = self._writable
+        return int(connection.frame_max) if connection is not None else 131072
+
+    def wait_ready(self, deadline: float) -> bool:
+        """Wait until ready, refused, stopped, or the deadline."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.ready or self.over, max(0.0, deadline - monotonic()))
+            return self.ready
+
+    def flush(self) -> None:
+        """Write what the owner has, or leave it to the thread that is writing just now."""
+        owner, gate = self._owner, self.gate
+        while owner.has_output() and gate.acquire(blocking=False):
+            try:
+                if not self._write():
+                    return
+            finally:
+                gate.release()
+
+    def _write(self) -> bool:
+        connection = self._writable
+        if connection is None or self.blocked:
+            return False
+        transport = connection.transport
+        if transport.congested:
+            return False  # the reader flushes when there is room again
+        if data := self._owner.take_output():
+            transport.send(data)
+        self._owner.output_written()
+        return True
+
+    def post(self, work: Callable[[], None]) -> Job:
+        """Have something done on the reading thread; what it raises ends the connection."""
+        job = Job(work)
+        self._jobs.append(job)
+        self._wake()
+        return job
+
+    def call(self, work: Callable[[], None], deadline: float) -> bool:
+        """Have something done on the reading thread, now if this is it, and wait for that.
+
+        Returns:
+            Whether it was done by the deadline.
+        """
+        if current_thread() is self._thread:
+            work()
+            return True
+        job = self.post(work)
+        if self._thread is None or self._over:  # in this order: the last jobs are run after `_over` was set
+            return job.done.is_set()
+        return job.done.wait(max(0.0, deadline - monotonic()))
+
+    def stop(self, deadline: float) -> None:
+        """Close the connection and end the thread, without waiting beyond the deadline. Idempotent."""
+        with self._changed:
+            if self._stop_at is None:
+                self._stop_at = deadline
+            never_started = self._thread is None and not self._over
+            self._over = self._over or self._thread is None
+            self._changed.notify_all()
+        if never_started:
+            self._owner.ended(None)
+        self._wake()
+        if self._thread is not None and self._thread is not current_thread() and self.process == os.getpid():
+            self._thread.join(max(0.0, deadline - monotonic()))
+
+    def _wake(self) -> None:
+        if self._waker is not None:
+            self._waker.wake()
+
+    # The reading thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping():
+                error = self._session()
+                if error is not None and not self._stopping() and not self._goes_on_after(error):
+                    break
+        finally:
+            self._finish()
+
+    def _stopping(self) -> bool:
+        return self._stop_at is not None
+
+    def _session(self) -> Exception | None:
+        """Connect, serve until the connection ends; what ended it, None for a stop."""
+        try:
+            self._connect()
+            self._serve()
+            self._close_politely()
+        except Interrupted:
+            return None
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next connection comes after it
+            return error
+        finally:
+            self._disconnect()
+        return None
+
+    def _connect(self) -> None:
+        assert self._waker is not None
+        connection = self._endpoints.connect(
+            f"{self.thread_name} ({os.getpid()})", self._waker, self._stopping, self._on_blocked, self._on_unblocked
+        )
+        self.connection = connection
+        with connection.within(SETUP_SECONDS):
+            self._owner.set_up(connection)
+        connection.interrupted = lambda: False
+        self._writable = connection
+        self._reconnection.connected(monotonic())
+        logger.info("%s is connected to %s", self.title, self._endpoints.current)
+        self._set_ready(True)
+        self._events.on_ready()
+
+    def _serve(self) -> None:
+        connection = self.connection
+        assert connection is not None
+        while not self._stopping():
+            self._run_jobs()
+            self.flush()
+            connection.serve()
+
+    def _run_jobs(self) -> None:
+        while self._jobs:
+            self._jobs.popleft().run()
+
+    def _close_politely(self) -> None:
+        connection, deadline = self.connection, self._stop_at
+        assert connection is not None
+        assert deadline is not None
+        self._run_jobs()
+        self.flush()
+        with connection.within(min(CLOSE_SECONDS, deadline - monotonic())):
+            connection.close()
+
+    def _disconnect(self) -> None:
+        with self.gate:
+            self._writable = None
+        self.blocked = False
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.drop()
+
+    def _goes_on_after(self, error: Exception) -> bool:
+        address = self._endpoints.current
+        was_ready = self.ready
+        self.trouble = readable(error)
+        self._set_ready(False)
+        self._owner.lost(error)
+        if was_ready:
+            self._events.on_lost(error)
+        refusal = refusal_for(error, address)
+        if self._reconnection.is_final(refusal is not None, monotonic()):
+            self._refusal = refusal
+            return False
+        pause = self._reconnection.next_pause(monotonic()) if self._endpoints.move_on() else 0.0
+        what = "lost its connection to" if was_ready else "cannot connect to"
+        logger.warning("%s %s %s: %s; next try in %.1f s", self.title, what, address, self.trouble, pause)
+        self._rest(pause)
+        return True
+
+    def _rest(self, seconds: float) -> None:
+        assert self._waker is not None
+        until = monotonic() + seconds
+        while not self._stopping() and (left := until - monotonic()) > 0:
+            self._run_jobs()
+            self._waker.wait(left)
+
+    def _finish(self) -> None:
+        with self._changed:
+            self._over = True
+            self.ready = False
+            self._changed.notify_all()
+        self._owner.ended(self._refusal)
+        self._run_jobs()
+        assert self._waker is not None
+        self._waker.close()
+        if self._refusal is not None:
+            self._events.on_refused(self._refusal)
+
+    def _set_ready(self, ready: bool) -> None:
+        with self._changed:
+            self.ready = ready
+            self._changed.notify_all()
+
+    def _on_blocked(self, reason: str) -> None:
+        self.blocked = True
+        logger.warning(
+            "%s: %s takes no messages for now (a memory or disk alarm, see its log)",
+            self.title,
+            self._endpoints.current,
+        )
+
+    def _on_unblocked(self) -> None:
+        self.blocked = False
+        logger.info("%s: %s takes messages again", self.title, self._endpoints.current)
+
+
+open_links: weakref.WeakSet[Link] = weakref.WeakSet()

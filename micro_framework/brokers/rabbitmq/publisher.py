@@ -1,0 +1,196 @@
+"""The publishing door: one connection; a channel for publishing, another for delays, each with pipelined confirms.
+
+Any thread packs its message, appends it to a channel's outbox and flushes the link; whoever gets the link's gate numbers
+and writes everything in the outbox. What is written waits under its number until the broker's answer comes. When the
+connection or the channel is lost, what waits goes back to the head of the outbox, in order, and is sent again.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from micro_framework.brokers.port import DoorEvents, Publication
+from micro_framework.brokers.rabbitmq.blame import locked_queue
+from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
+from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
+from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
+from micro_framework.brokers.rabbitmq.delays import held_back, packed
+from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.frames import publish_frames
+from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.exceptions import BrokerRefused, PublishError
+from micro_framework.wire.naming import Exchange, Queue
+
+__all__ = ["RabbitMQPublisher"]
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_CHANNEL, DELAY_CHANNEL = 1, 2
+DECLARE_SECONDS = 10.0
+
+
+class RabbitMQPublisher:
+    """A publishing connection (`micro_framework.brokers.port.Publisher`); opened once, never again after `stop`.
+
+    Args:
+        name: Shown in the thread's name, in logs and in the broker's list of connections.
+        endpoints: Where to connect.
+        adoptions: Who tells of exchanges with other flags.
+    """
+
+    def __init__(self, name: str, endpoints: Endpoints, adoptions: Adoptions) -> None:
+        self._adoptions = adoptions
+        self._exchanges: list[Exchange] = []
+        self._queues: list[Queue] = []
+        self._direct = ConfirmingChannel(PUBLISH_CHANNEL, self._on_channel_closed)
+        self._delayed = ConfirmingChannel(DELAY_CHANNEL, self._on_channel_closed)
+        self._channels = (self._direct, self._delayed)
+        self._unchecked: set[str] = set()  # exclusive queues: they exist, but may not be looked at from here
+        self._refusal: BrokerRefused | None = None
+        self._closing = False
+        self._link = Link("publisher", name, endpoints, self)
+
+    # The port.
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting on a thread of its own.
+
+        Raises:
+            BrokerError: It was started or stopped before.
+        """
+        self._link.start(events)
+
+    @property
+    def ready(self) -> bool:
+        return self._link.ready
+
+    def wait_ready(self, deadline: float) -> bool:
+        return self._link.wait_ready(deadline)
+
+    def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
+        """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
+        self._exchanges += exchanges
+        self._queues += queues
+        if self._link.ready:
+            self._link.call(lambda: self._declare_now(exchanges, queues), monotonic() + DECLARE_SECONDS)
+
+    def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
+        """Publish without waiting; without a connection the message is sent when there is one.
+
+        Raises:
+            PublishError: The publisher is not started, or not any more.
+        """
+        pending = PendingPublish(
+            publication, lambda size: publish_frames(PUBLISH_CHANNEL, publication, size), confirm, self._state
+        )
+        return self._hand_in(self._direct, pending)
+
+    def delay(self, publication: Publication, *, queue: str, delay: int) -> PendingPublish:
+        """Put a message into one queue after ``delay`` milliseconds, rounded up to two significant digits.
+
+        Raises:
+            PublishError: The publisher is not started, or not any more.
+            ValueError: The delay is negative.
+        """
+        held = held_back(publication, queue, delay)
+
+        def pack(frame_max: int) -> bytes:
+            return packed(held, DELAY_CHANNEL, frame_max, check_queue=queue not in self._unchecked)
+
+        return self._hand_in(self._delayed, PendingPublish(held.publication, pack, True, self._state, queue))
+
+    def stop(self, deadline: float) -> None:
+        """Wait for outstanding confirms, close the connection, end the thread."""
+        self._closing = True
+        if self._link.started:
+            for channel in self._channels:
+                for pending in channel.pending():
+                    pending.wait_quietly(deadline)
+        self._link.stop(deadline)
+
+    def _hand_in(self, channel: ConfirmingChannel, pending: PendingPublish) -> PendingPublish:
+        if self._closing or not self._link.started or self._link.finished:
+            raise self._closed_error()
+        try:
+            pending.frames(self._link.frame_max)
+            channel.append(pending)
+        except PublishError as error:
+            pending.finish(error)
+            return pending
+        self._link.flush()
+        if self._link.finished:  # since the look above; nobody looks into the outbox any more
+            channel.fail_all(self._closed_error)
+        return pending
+
+    def _closed_error(self) -> PublishError:
+        why = "it was stopped" if self._link.started or self._closing else "call start() first"
+        return PublishError(f"{self._link.title} cannot publish: {self._refusal or why}")
+
+    def _state(self) -> str:
+        link = self._link
+        if link.blocked:
+            return "the broker takes no messages for now: a memory or disk alarm, see its log"
+        return "connected" if link.ready else f"not connected: {link.trouble}"
+
+    # What the link asks, see `LinkOwner`.
+
+    def set_up(self, connection: LinkConnection) -> None:
+        """Declare everything, open the channels in confirm mode."""
+        self._declare(connection, self._exchanges, self._queues)
+        for channel in self._channels:
+            channel.open(connection)
+
+    def has_output(self) -> bool:
+        return self._direct.has_output or self._delayed.has_output
+
+    def take_output(self) -> bytes:
+        size = self._link.frame_max
+        return self._direct.take(size) + self._delayed.take(size)
+
+    def output_written(self) -> None:
+        for channel in self._channels:
+            channel.finish_unconfirmed()
+
+    def lost(self, error: BaseException) -> None:
+        with self._link.gate:
+            for channel in self._channels:
+                channel.take_back()
+
+    def ended(self, refusal: BrokerRefused | None) -> None:
+        self._refusal = refusal
+        with self._link.gate:
+            for channel in self._channels:
+                channel.take_back()
+        for channel in self._channels:
+            channel.fail_all(self._closed_error)
+
+    # On the reading thread.
+
+    def _declare(self, connection: LinkConnection, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
+        with Declarer(connection, self._adoptions) as declarer:
+            declarer.exchanges(exchanges)
+            for queue in queues:
+                declarer.queue(queue)
+
+    def _declare_now(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
+        self._with_connection(lambda connection: self._declare(connection, exchanges, queues))
+
+    def _on_channel_closed(self, channel: ConfirmingChannel, error: Exception) -> None:
+        with self._link.gate:
+            channel.take_back()
+        logger.warning("%s: the broker closed a channel: %s; opening another", self._link.title, readable(error))
+        exclusive = locked_queue(error)
+        if exclusive is not None:
+            self._unchecked.add(exclusive)
+            for pending in channel.pending():
+                pending.pack_again()
+        channel.blame(error)
+        self._link.post(lambda: self._with_connection(channel.open))
+
+    def _with_connection(self, work: Callable[[LinkConnection], None]) -> None:
+        connection = self._link.connection
+        if connection is not None:
+            with connection.within(DECLARE_SECONDS):
+                work(connection)

@@ -1,0 +1,101 @@
+"""Which answers of the broker will not change by asking again, and what to do about each."""
+
+import re
+import ssl
+
+import amqp
+
+from micro_framework.brokers.rabbitmq.endpoints import Address
+from micro_framework.exceptions import BrokerRefused
+
+__all__ = ["readable", "refusal_for"]
+
+PASSING = re.compile(r"connection limit|is down|in exclusive use|home node|timed out", re.IGNORECASE)
+"""Words in an answer of a refusing kind that say it may change by itself."""
+
+DECLARING = (40, 50)
+"""The AMQP classes exchange and queue."""
+
+
+def readable(error: BaseException) -> str:
+    """An error as one line for a log."""
+    if isinstance(error, amqp.AMQPError):
+        method = f"{error.method_name}: " if error.method_name else ""
+        return f"{method}{error.reply_text}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {error.reason or error}"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.lower() if text.istitle() else text or type(error).__name__
+
+
+def refusal_for(error: BaseException, address: Address) -> BrokerRefused | None:
+    """The refusal that an error stands for, None for one that may pass.
+
+    Args:
+        error: What connecting, declaring or consuming raised.
+        address: Where.
+    """
+    if isinstance(error, BrokerRefused):
+        return error
+    text = tls_refusal(error, address)
+    if text is None and isinstance(error, amqp.AMQPError) and not PASSING.search(error.reply_text or ""):
+        text = amqp_refusal(error, address)
+    return BrokerRefused(text) if text else None
+
+
+def tls_refusal(error: BaseException, address: Address) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {address} was not accepted: {error.verify_message}; expected one that a known authority "
+            "signed for this host name; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
+        )
+    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"):
+        return f"{address} does not speak TLS on that port; use its TLS port (often 5671), or amqp:// without AMQP_SSL"
+    return None
+
+
+def amqp_refusal(error: amqp.AMQPError, address: Address) -> str | None:
+    said = f"the broker at {address} said {readable(error)!r}"
+    vhost, user = shell_word(address.vhost), shell_word(address.user)
+    permissions = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
+    if isinstance(error, amqp.AccessRefused):
+        if error.method_sig in (None, (0, 0)) or str(error.method_name).startswith("Connection"):
+            return (
+                f"login as {address.user!r} was refused: {said}; expected a user with this password: correct AMQP_URI, "
+                f"or rabbitmqctl change_password {user} <password> (rabbitmqctl add_user if there is none)"
+            )
+        return f"{address.user!r} may not do this: {said}; grant it with: {permissions}"
+    if isinstance(error, amqp.NotAllowed):
+        return not_allowed(error, said, address.vhost, vhost, permissions)
+    if isinstance(error, amqp.PreconditionFailed) and (error.method_sig or (0,))[0] in DECLARING:
+        return (
+            f"something exists with other flags: {said}; declare it with the flags it has, or delete it (when it is empty) "
+            "and let it be declared anew: " + deletion(error.reply_text or "", vhost)
+        )
+    if isinstance(error, amqp.ResourceLocked):
+        return (
+            f"a queue belongs to another connection: {said}; it is exclusive, and ends with that connection; "
+            "stop the other process or use another queue name (for a broadcast another broadcast_identifier)"
+        )
+    if isinstance(error, amqp.AMQPNotImplementedError) or "unknown exchange type" in (error.reply_text or ""):
+        return f"the broker lacks what is asked of it: {said}; enable the plugin that brings it, or do without"
+    if "auth mechanism" in str(error):
+        return f"no way to log in that both sides know: {error} at {address}; correct LOGIN_METHOD"
+    return None
+
+
+def not_allowed(error: amqp.AMQPError, said: str, name: str, vhost: str, permissions: str) -> str | None:
+    if "not found" in error.reply_text:
+        return f"the virtual host {name!r} does not exist: {said}; create it: rabbitmqctl add_vhost {vhost} && {permissions}"
+    return f"the virtual host {name!r} is not open to this user: {said}; grant it with: {permissions}"
+
+
+def deletion(text: str, vhost: str) -> str:
+    match = re.search(r"for (queue|exchange) '([^']*)'", text)
+    if match is None or match[1] == "exchange":
+        return f"rabbitmqadmin --vhost={vhost} delete exchange name=<name>"
+    return f"rabbitmqctl delete_queue -p {vhost} {shell_word(match[2])} --if-empty"
+
+
+def shell_word(text: str) -> str:
+    return text if re.fullmatch(r"[\w./@-]+", text) else f"'{text}'"
