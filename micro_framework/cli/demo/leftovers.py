@@ -1,37 +1,52 @@
 """What the demo leaves on a RabbitMQ, and its deletion."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from kombu.connection import Connection
 
 from micro_framework.amqp.entrypoints import MessageListener
+from micro_framework.brokers.rabbitmq.delays import delay_queue_name
+from micro_framework.cli.demo.shop import RETRY_AFTER
 from micro_framework.runner import Runner
-from micro_framework.wire.naming import Queue
 
-__all__ = ["delete_queues", "queues_of"]
+__all__ = ["Leftovers", "delete", "leftovers_of"]
 
 CONNECT_SECONDS = 5
 
 
-def queues_of(runner: Runner) -> list[Queue]:
-    """The queues that a runner's listeners declared, with the exchanges they are bound to."""
-    return [entry.queue() for entry in runner.assembly.entrypoints() if isinstance(entry, MessageListener)]
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Names of queues and exchanges."""
+
+    queues: tuple[str, ...]
+    exchanges: tuple[str, ...]
 
 
-def delete_queues(uri: str, queues: Iterable[Queue]) -> None:
-    """Delete queues and the exchanges they are bound to; what does not exist is as good as deleted.
+def leftovers_of(runner: Runner) -> Leftovers:
+    """What the demo's services declare, and the queue that their retries wait in."""
+    queues, exchanges = [], []
+    for route in runner.assembly.routes:
+        if isinstance(route.entrypoint, MessageListener):
+            queue = route.entrypoint.queue()
+            queues += [queue.name, *([delay_queue_name(queue.name, RETRY_AFTER)] if route.retries else [])]
+            exchanges += [binding.exchange.name for binding in queue.bindings]
+    return Leftovers(tuple(queues), tuple(dict.fromkeys(exchanges)))
+
+
+def delete(uri: str, leftovers: Leftovers) -> None:
+    """Delete queues and exchanges; what does not exist is as good as deleted.
 
     Args:
         uri: The broker's.
-        queues: The queues, with their bindings.
+        leftovers: What to delete.
 
     Raises:
         Exception: Whatever kombu raises where the broker cannot be reached.
     """
     with Connection(uri, connect_timeout=CONNECT_SECONDS) as connection:  # type: ignore[no-untyped-call]
         channel: Any = connection.default_channel
-        for queue in queues:
-            channel.queue_delete(queue.name)
-            for binding in queue.bindings:
-                channel.exchange_delete(binding.exchange.name)
+        for queue in leftovers.queues:
+            channel.queue_delete(queue)
+        for exchange in leftovers.exchanges:
+            channel.exchange_delete(exchange)

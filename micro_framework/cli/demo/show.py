@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 
 from micro_framework.cli.demo.ledger import Ledger, Snapshot
-from micro_framework.cli.demo.leftovers import delete_queues, queues_of
+from micro_framework.cli.demo.leftovers import delete, leftovers_of
 from micro_framework.cli.demo.live import LiveView, can_show_live
 from micro_framework.cli.demo.plain import PlainView, RouteRow, Stage, rows_of, summary
 from micro_framework.cli.demo.shop import open_shop
@@ -199,13 +199,11 @@ def raise_failure(runner: Runner) -> None:
 
 def tidy_up(runner: Runner, uri: str | None) -> None:
     """Delete the demo's queues and exchanges from a real broker; if that cannot be done, say what is left."""
-    queues = queues_of(runner)
     if uri is None or uri.startswith("memory:"):
         return
+    leftovers = leftovers_of(runner)
     try:
-        delete_queues(uri, queues)
+        delete(uri, leftovers)
     except Exception as error:  # noqa: BLE001 -- kombu raises what its transports raise; nothing is lost by it
-        names = ", ".join(queue.name for queue in queues)
-        click.echo(
-            f"could not delete the demo's queues ({type(error).__name__}: {error}); left behind: {names}", err=True
-        )
+        names = ", ".join((*leftovers.queues, *leftovers.exchanges))
+        click.echo(f"could not delete what the demo declared ({type(error).__name__}: {error}): {names}", err=True)

@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -107,6 +108,31 @@ def test_an_unusable_uri_is_one_message():
     assert "Traceback" not in result.output
     with pytest.raises(ConfigError):
         run_demo(1, "http://somewhere")
+
+
+def test_no_broker_is_one_message_after_the_deadline(monkeypatch):
+    monkeypatch.setattr(show, "START_SECONDS", 1)
+    result = CliRunner().invoke(main, ["demo", "--amqp-uri", f"amqp://guest:secret@127.0.0.1:{unused_port()}/"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: no broker at amqp://guest:***@127.0.0.1:")
+    assert "within 1 s" in result.stderr
+    assert "is RabbitMQ running there" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "secret" not in result.output
+
+
+def unused_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_on_rabbitmq_everything_arrives_and_nothing_is_left(rabbit, capsys):
+    before = set(rabbit.exchanges())
+    assert run_demo(1, rabbit.uri) is True
+    assert COMPLETE.search(capsys.readouterr().out)
+    assert rabbit.queues() == {}
+    assert set(rabbit.exchanges()) == before
 
 
 def test_stop_requests_come_from_signals_and_the_handlers_go_back():
