@@ -1,0 +1,196 @@
+"""What the broker tests look through: declarations spelt out, an inbox for deliveries, a diary of a door's events.
+
+Nothing here sleeps; every wait ends at a deadline.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from micro_framework.brokers.port import (
+    Broker,
+    Confirmation,
+    Consumer,
+    Delivery,
+    DoorEvents,
+    Publication,
+    Publisher,
+    Subscription,
+    Verdict,
+)
+from micro_framework.exceptions import BrokerError
+from micro_framework.wire.messages import Properties
+from micro_framework.wire.naming import Binding, Exchange, Queue
+
+SECONDS = 10.0
+
+
+def soon() -> float:
+    """The deadline of everything that must happen."""
+    return time.monotonic() + SECONDS
+
+
+def exchange(name: str, kind: str = "topic", *, durable: bool = True, auto_delete: bool = False) -> Exchange:
+    return Exchange(name=name, type=kind, durable=durable, auto_delete=auto_delete, arguments={})
+
+
+def queue(
+    name: str,
+    *bindings: tuple[Exchange, str],
+    durable: bool = True,
+    exclusive: bool = False,
+    auto_delete: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> Queue:
+    return Queue(
+        name=name,
+        durable=durable,
+        exclusive=exclusive,
+        auto_delete=auto_delete,
+        arguments=arguments or {},
+        bindings=tuple(Binding(exchange=where, routing_key=key, arguments={}) for where, key in bindings),
+    )
+
+
+def message(
+    routing_key: str,
+    body: bytes | str = b"",
+    *,
+    to: str = "",
+    mandatory: bool = False,
+    properties: Properties | None = None,
+) -> Publication:
+    """A publication, by default straight into the queue that the routing key names."""
+    raw = body.encode() if isinstance(body, str) else body
+    return Publication(to, routing_key, raw, properties or Properties(), mandatory)
+
+
+def mf_threads() -> list[str]:
+    """The names of the framework's threads that run now."""
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("mf-"))
+
+
+class Inbox:
+    """Takes deliveries, and settles them if told how."""
+
+    def __init__(self, verdict: Verdict | None = None) -> None:
+        self.verdict = verdict
+        self.deliveries: SimpleQueue[Delivery] = SimpleQueue()
+
+    def take(self, delivery: Delivery) -> None:
+        if self.verdict is not None:
+            delivery.settle(self.verdict)
+        self.deliveries.put(delivery)
+
+    def next(self) -> Delivery:
+        return self.deliveries.get(timeout=SECONDS)
+
+    def several(self, count: int) -> list[Delivery]:
+        return [self.next() for _ in range(count)]
+
+    def bodies(self, count: int) -> list[str]:
+        return [delivery.body.decode() for delivery in self.several(count)]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has arrived that was not looked at; means something only after a later message came."""
+        return self.deliveries.empty()
+
+
+class Diary:
+    """Writes down a door's events in order."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.errors: list[BaseException] = []
+        self.changed = threading.Condition()
+        self.events = DoorEvents(on_ready=self.ready, on_lost=self.lost, on_refused=self.refused)
+
+    def ready(self) -> None:
+        self.write("ready", None)
+
+    def lost(self, error: BaseException) -> None:
+        self.write("lost", error)
+
+    def refused(self, error: BrokerError) -> None:
+        self.write("refused", error)
+
+    def write(self, name: str, error: BaseException | None) -> None:
+        with self.changed:
+            self.names.append(name)
+            if error is not None:
+                self.errors.append(error)
+            self.changed.notify_all()
+
+    def wait_for(self, *names: str) -> None:
+        """Wait until exactly these events have come."""
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.names == list(names), SECONDS):
+                raise AssertionError(f"expected the events {list(names)}, got {self.names}")
+
+
+class Doors:
+    """Opens doors to one broker and closes them after the test."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+        self.opened: list[Consumer | Publisher] = []
+        self._publisher: Publisher | None = None
+
+    def consumer(self, *subscriptions: Subscription, events: DoorEvents | None = None) -> Consumer:
+        """A consumer that has been started, ready or not."""
+        consumer = self.broker.consumer(f"test-{len(self.opened)}")
+        self.opened.append(consumer)
+        for subscription in subscriptions:
+            consumer.subscribe(subscription)
+        consumer.start(events or DoorEvents())
+        return consumer
+
+    def consuming(
+        self, declared: Queue, verdict: Verdict | None = Verdict.ACK, *, prefetch: int = 100
+    ) -> tuple[Inbox, Consumer]:
+        """An inbox for one queue, and the ready consumer that fills it."""
+        inbox = Inbox(verdict)
+        consumer = self.consumer(Subscription(declared, prefetch, inbox.take))
+        assert consumer.wait_ready(soon())
+        return inbox, consumer
+
+    def publisher(
+        self,
+        exchanges: Sequence[Exchange] = (),
+        queues: Sequence[Queue] = (),
+        events: DoorEvents | None = None,
+    ) -> Publisher:
+        """A publisher that has been started, ready or not."""
+        publisher = self.broker.publisher(f"test-{len(self.opened)}")
+        self.opened.append(publisher)
+        publisher.declare(exchanges, queues)
+        publisher.start(events or DoorEvents())
+        return publisher
+
+    def declare(self, *queues: Queue) -> None:
+        """Declare queues that stay when the door closes."""
+        publisher = self.publisher(queues=queues)
+        assert publisher.wait_ready(soon())
+        publisher.stop(soon())
+
+    def send(self, *publications: Publication) -> None:
+        """Publish in order and wait for every confirm."""
+        for confirmation in [self.common_publisher.publish(publication) for publication in publications]:
+            confirmation.wait(soon())
+
+    def delay(self, publication: Publication, to: str, milliseconds: int) -> Confirmation:
+        return self.common_publisher.delay(publication, queue=to, delay=milliseconds)
+
+    @property
+    def common_publisher(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = self.publisher()
+            assert self._publisher.wait_ready(soon())
+        return self._publisher
+
+    def close(self) -> None:
+        for door in self.opened:
+            door.stop(soon())
