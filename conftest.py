@@ -147,7 +147,7 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], chosen: list[pyte
 def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if not is_controller(config):
-        config.workeroutput["not_run"] = sorted(config.stash[not_run_key])  # type: ignore[attr-defined]
+        config.workeroutput["not_run"] = list(config.stash[not_run_key])  # type: ignore[attr-defined]
     elif skips_forbidden() and skipped_reports(config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -162,10 +162,10 @@ def skipped_reports(config: pytest.Config) -> list[Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    not_run = sorted(config.stash[not_run_key])
+    not_run = config.stash[not_run_key]
     if not_run:
         terminalreporter.section("not run: they would kill the broker of AMQP_URI")
-        for nodeid in not_run:
+        for nodeid in sorted(not_run):
             terminalreporter.write_line(f"NOT RUN {nodeid}")
     if skips_forbidden() and skipped_reports(config):
         terminalreporter.section("skipped tests fail a CI run")

@@ -1,0 +1,94 @@
+"""The real clock: alarms ring at their times, in order, on one thread."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from micro_framework.clock import Alarm, SystemClock
+
+
+@pytest.fixture
+def clock() -> Iterator[SystemClock]:
+    clock = SystemClock()
+    clock.start()
+    yield clock
+    clock.stop()
+
+
+def test_alarms_ring_in_the_order_they_are_due(clock: SystemClock) -> None:
+    rung: queue.SimpleQueue[str] = queue.SimpleQueue()
+    now = clock.now()
+    clock.call_at(now + 0.04, lambda: rung.put("late"))
+    clock.call_at(now + 0.02, lambda: rung.put("early"))
+    clock.call_at(now + 0.02, lambda: rung.put("early, set later"))
+    assert [rung.get(timeout=5) for _ in range(3)] == ["early", "early, set later", "late"]
+    assert clock.now() >= now + 0.04
+
+
+def test_alarms_ring_on_the_clocks_thread(clock: SystemClock) -> None:
+    rung: queue.SimpleQueue[str] = queue.SimpleQueue()
+    clock.call_at(clock.now(), lambda: rung.put(threading.current_thread().name))
+    assert rung.get(timeout=5) == "mf-clock"
+
+
+def test_a_cancelled_alarm_is_silent(clock: SystemClock) -> None:
+    rung: queue.SimpleQueue[str] = queue.SimpleQueue()
+    due = clock.now() + 0.02
+    clock.call_at(due, lambda: rung.put("cancelled")).cancel()
+    clock.call_at(due, lambda: rung.put("kept"))
+    assert rung.get(timeout=5) == "kept"
+
+
+def test_a_failing_callback_does_not_stop_the_clock(clock: SystemClock, caplog: pytest.LogCaptureFixture) -> None:
+    rung = threading.Event()
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    clock.call_at(clock.now(), fail)
+    clock.call_at(clock.now(), rung.set)
+    assert rung.wait(5)
+    assert "a callback of the clock failed" in caplog.text
+    assert "ValueError: broken" in caplog.text
+
+
+def test_alarms_set_before_the_start_ring_after_it() -> None:
+    clock, rung = SystemClock(), threading.Event()
+    clock.call_at(clock.now(), rung.set)
+    assert not rung.is_set()
+    clock.start()
+    assert rung.wait(5)
+    clock.stop()
+
+
+def test_a_stopped_clock_rings_no_more_and_does_not_start_again(clock: SystemClock) -> None:
+    thread = clock.thread
+    clock.stop()
+    clock.stop()
+    clock.start()
+    assert thread is clock.thread
+    assert thread is not None
+    assert not thread.is_alive()
+
+
+def test_a_callback_may_stop_the_clock(clock: SystemClock) -> None:
+    clock.call_at(clock.now(), clock.stop)
+    assert clock.thread is not None
+    clock.thread.join(5)
+    assert not clock.thread.is_alive()
+
+
+def test_an_alarm_rings_once() -> None:
+    rung: list[int] = []
+    alarm = Alarm(0, lambda: rung.append(1))
+    alarm.ring()
+    alarm.ring()
+    assert rung == [1]
+
+
+def test_the_clock_shows_monotonic_time(clock: SystemClock) -> None:
+    before = time.monotonic()
+    assert before <= clock.now() <= time.monotonic()
