@@ -146,7 +146,8 @@ def test_help_loads_no_engine():
 def test_a_promised_command_says_on_one_line_that_it_is_not_built_yet(command):
     result = CliRunner().invoke(main, [command, "some", "arguments"])
     assert result.exit_code == 2
-    assert result.stderr == f"Error: '{command}' is not built yet in this version; there is: run\n"
+    there_is = ", ".join(sorted(main.commands))
+    assert result.stderr == f"Error: '{command}' is not built yet in this version; there is: {there_is}\n"
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--no-such-option", "x"], ["fly"]])
