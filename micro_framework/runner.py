@@ -10,28 +10,24 @@ that closes earlier makes the broker deliver running calls again, and they run t
 
 import logging
 import logging.config
-import os
 import queue
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from micro_framework.assembly import Declared, RunnerContext, assemble
 from micro_framework.clock import Clock, SystemClock
 from micro_framework.config import Settings
-from micro_framework.exceptions import CallsAbandoned, MicroFrameworkError, SetupFailed, StartTimeout
+from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, SetupFailed, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, nested_extensions
 from micro_framework.routes import Observer
+from micro_framework.signals import SignalWatch
 
 __all__ = ["Runner", "RunnerContext"]
 
 logger = logging.getLogger(__name__)
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Runner:
@@ -63,7 +59,6 @@ class Runner:
         self.taken = False
         self.begun = False
         self.endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self.signals_seen = 0
         self.stop_lock = threading.Lock()
         self.stopped = False
 
@@ -84,13 +79,9 @@ class Runner:
             CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``.
         """
         self.lifecycle.on_failure(self.endings.put)
-        previous = self.take_signals()
-        try:
+        with SignalWatch(self.request_stop):
             self.begin()
-            failure = self.endings.get()
-            self.stop_after(failure)
-        finally:
-            give_back_signals(previous)
+            self.stop_after(self.endings.get())
 
     def __enter__(self) -> Self:
         self.begin()
@@ -107,7 +98,7 @@ class Runner:
         self.stop()
 
     def request_stop(self) -> None:
-        """Let `start` stop and return; thread safe, and safe in a signal handler."""
+        """Let `start` stop and return. Thread safe."""
         self.endings.put(None)
 
     def wait_ready(self) -> None:
@@ -133,8 +124,7 @@ class Runner:
         if self.taken or self.stopped:
             raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
         self.taken = True
-        if self.settings.logging is not None:
-            logging.config.dictConfig(dict(self.settings.logging))
+        self.configure_logging()
         ordered = in_start_order([*self.assembly.dependencies(), *self.assembly.entrypoints()])
         try:
             for extension in ordered:
@@ -149,6 +139,16 @@ class Runner:
         except BaseException:
             self.stop()
             raise
+
+    def configure_logging(self) -> None:
+        """Apply ``LOGGING``, if it is given; without it logging is the user's own affair."""
+        if self.settings.logging is None:
+            return
+        try:
+            logging.config.dictConfig(dict(self.settings.logging))
+        except (ValueError, TypeError, AttributeError, ImportError) as error:
+            problem = f"LOGGING is not what logging.config.dictConfig takes: {error}"
+            raise ConfigError("the configuration cannot be used", [problem]) from error
 
     def stop(self) -> None:
         """Stop everything, in order; returns when it is done. Idempotent and thread safe.
@@ -197,24 +197,6 @@ class Runner:
             except Exception:
                 logger.exception("%s could not be stopped cleanly", extension)
 
-    def take_signals(self) -> dict[signal.Signals, Any]:
-        """Handle SIGTERM and SIGINT, if this is the main thread; returns the handlers that were there."""
-        if threading.current_thread() is not threading.main_thread():
-            return {}
-        return {number: signal.signal(number, self.on_signal) for number in SIGNALS}
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        """The first signal stops gracefully, the second one at once.
-
-        Only what is safe between any two instructions of the main thread happens here (``SimpleQueue.put`` is
-        reentrant).
-        """
-        self.signals_seen += 1
-        if self.signals_seen > 1:
-            os.write(sys.stderr.fileno(), b"second signal: ending at once; running calls are delivered again\n")
-            os._exit(128 + number)
-        self.endings.put(None)
-
 
 def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
     """Every extension once, each after those nested in it."""
@@ -233,10 +215,3 @@ def perform(extension: Extension, hook: str) -> None:
         raise
     except Exception as error:
         raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error
-
-
-def give_back_signals(previous: Mapping[signal.Signals, Any]) -> None:
-    """Put the handlers back that were there before."""
-    for number, handler in previous.items():
-        # None is a handler that was not set from Python, and cannot be.
-        signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,73 @@
+"""Signals: the first one stops a run gracefully, the second one at once.
+
+Python runs a signal's handler on the main thread, between two instructions. A signal that comes just before the main
+thread begins to wait is noted and then slept over, for ever if the wait has no end. So nothing is left to the handler:
+the interpreter writes each signal's number into a socket (``signal.set_wakeup_fd``) the moment it comes, and a thread of
+its own reads it there, whatever the main thread is doing.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+__all__ = ["STOP_SIGNALS", "SignalWatch"]
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+FAREWELL = b"second signal: ending at once; running calls are delivered again\n"
+
+
+class SignalWatch:
+    """Watches for SIGTERM and SIGINT inside its block; not outside of the main thread, where Python allows none of it.
+
+    Args:
+        on_stop: Called at the first signal, on the thread ``mf-signals``; must return at once. At the second signal the
+            process ends with exit code 128 + its number.
+    """
+
+    def __init__(self, on_stop: Callable[[], None]) -> None:
+        self.on_stop = on_stop
+        self.previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        self.watching = threading.current_thread() is threading.main_thread()
+        if self.watching:
+            self.receiver, self.sender = socket.socketpair()
+            self.sender.setblocking(False)
+            self.thread = threading.Thread(target=self.watch, name="mf-signals", daemon=True)
+            self.thread.start()
+            self.previous_fd = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+            self.previous = {number: signal.signal(number, noted) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.watching:
+            for number, handler in self.previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(self.previous_fd)
+            self.sender.close()
+            self.thread.join(5)
+            self.receiver.close()
+
+    def watch(self) -> None:
+        """The thread: reads the numbers of the signals that come, until the other end is closed."""
+        seen = 0
+        while number := self.receiver.recv(1):
+            if number[0] not in STOP_SIGNALS:
+                continue  # the interpreter reports every signal that has a Python handler
+            seen += 1
+            if seen > 1:
+                os.write(sys.stderr.fileno(), FAREWELL)
+                os._exit(128 + number[0])
+            self.on_stop()
+
+
+def noted(number: int, frame: FrameType | None) -> None:
+    """The handler: without one the signal would do what it does by default; all else happens in `SignalWatch.watch`."""

@@ -1,0 +1,94 @@
+"""Signals, in processes of their own: each test sends real ones."""
+
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from micro_framework.signals import STOP_SIGNALS, SignalWatch
+
+SECONDS = 10
+
+PROGRAM = """
+import queue, sys
+from micro_framework.signals import SignalWatch
+
+stopped = queue.SimpleQueue()
+with SignalWatch(lambda: stopped.put(None)):
+    print("watching", flush=True)
+    stopped.get()
+    print("stopping", flush=True)
+    sys.stdin.read()
+print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def program():
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == "watching\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_the_first_signal_asks_for_a_stop(program, number):
+    program.send_signal(number)
+    assert program.stdout.readline() == "stopping\n"
+    output, errors = program.communicate("", timeout=SECONDS)
+    assert (output, errors, program.returncode) == ("done\n", "", 0)
+
+
+@pytest.mark.parametrize("first", STOP_SIGNALS)
+@pytest.mark.parametrize("second", STOP_SIGNALS)
+def test_the_second_signal_ends_the_process_whatever_the_main_thread_waits_for(program, first, second):
+    program.send_signal(first)
+    assert program.stdout.readline() == "stopping\n"
+    program.send_signal(second)
+    assert program.wait(SECONDS) == 128 + second
+    assert "second signal" in program.stderr.read()
+
+
+def test_the_handlers_that_were_there_are_put_back():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with SignalWatch(lambda: None):
+        assert [signal.getsignal(number) for number in STOP_SIGNALS] != before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+    fd = signal.set_wakeup_fd(-1)
+    assert fd == -1
+
+
+def test_other_signals_do_not_count():
+    asked = threading.Event()
+    noticed = threading.Event()
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: noticed.set())
+    try:
+        with SignalWatch(asked.set):
+            signal.raise_signal(signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)
+            assert noticed.wait(SECONDS)
+            assert not asked.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            assert asked.wait(SECONDS)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_outside_of_the_main_thread_nothing_is_touched():
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    seen = []
+
+    def elsewhere():
+        with SignalWatch(lambda: None):
+            seen.extend(signal.getsignal(number) for number in STOP_SIGNALS)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(SECONDS)
+    assert seen == before
