@@ -92,6 +92,9 @@ class ThreadSpawner:
             thread.join(max(0.0, deadline - time.monotonic()))
         abandoned = [thread.running for thread in self.threads if thread.is_alive()]
         waiting = self.hand_back_waiting() if abandoned else []
+        for _ in abandoned:
+            # Handing back took theirs; a call that ends after all must not leave its worker waiting.
+            self.jobs.put(None)
         return [entry[0].label for entry in abandoned if entry is not None] + waiting
 
     def hand_back_waiting(self) -> list[str]:

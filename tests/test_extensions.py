@@ -1,0 +1,129 @@
+"""Declarations are never changed; bound copies are shared where they should be; the lifecycle reports."""
+
+import threading
+from collections.abc import Hashable
+
+import pytest
+
+from micro_framework.config import Settings
+from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, nested_extensions
+from micro_framework.testing import ManualClock
+
+
+class Connection(Extension):
+    def sharing_key(self, host: Host) -> Hashable:
+        return host.context
+
+
+class Cache(Extension):
+    pass
+
+
+class Listener(Extension):
+    connection = Connection()
+    cache = Cache()
+
+
+class Publisher(Extension):
+    connection = Connection()
+    cache = Listener.cache
+
+    def __init__(self) -> None:
+        self.own = Cache()
+
+
+def host_in(context: str, shared: SharedExtensions) -> Host:
+    return Host(Settings(), "orders", context, 1, 1, ManualClock(), Lifecycle(), shared)
+
+
+@pytest.fixture
+def host() -> Host:
+    return host_in("default", SharedExtensions())
+
+
+def test_binding_copies_and_leaves_the_declaration_alone(host: Host) -> None:
+    declaration = Publisher()
+    bound = declaration.bind(host)
+    assert bound.host is host
+    assert bound.connection.host is host
+    assert not hasattr(declaration, "host")
+    assert not hasattr(Publisher.connection, "host")
+    assert bound.own is not declaration.own
+
+
+def test_the_same_nested_declaration_is_one_bound_copy(host: Host) -> None:
+    assert Listener().bind(host).cache is Publisher().bind(host).cache
+
+
+def test_a_sharing_key_makes_two_declarations_one(host: Host) -> None:
+    assert Listener.connection is not Publisher.connection
+    assert Listener().bind(host).connection is Publisher().bind(host).connection
+
+
+def test_the_sharing_key_may_depend_on_the_host() -> None:
+    shared = SharedExtensions()
+    fast, slow = (Listener().bind(host_in(context, shared)) for context in ("fast", "slow"))
+    assert fast.connection is not slow.connection
+    assert fast.cache is slow.cache
+
+
+def test_two_runners_share_nothing() -> None:
+    listener = Listener()
+    first, second = (listener.bind(host_in("default", SharedExtensions())) for _ in range(2))
+    assert first.cache is not second.cache
+
+
+def test_nested_extensions_are_found_on_instances_classes_and_bases() -> None:
+    class Special(Publisher):
+        cache = "none"  # type: ignore[assignment]
+
+    assert {name for name, _ in nested_extensions(Special())} == {"own", "connection"}
+
+
+def test_a_bound_copy_is_nested_in_nothing(host: Host) -> None:
+    bound = Listener().bind(host)
+    assert {name for name, _ in nested_extensions(bound)} == {"connection", "cache"}
+    assert dict(nested_extensions(bound))["cache"] is bound.cache
+
+
+def test_the_defaults_do_nothing_and_are_ready(host: Host) -> None:
+    bound = Cache().bind(host)
+    bound.setup()
+    bound.start()
+    bound.stop()
+    assert bound.problems() == []
+    assert bound.is_ready()
+    assert str(bound) == "Cache"
+
+
+def test_waiting_ends_when_the_condition_holds() -> None:
+    lifecycle, ready = Lifecycle(), threading.Event()
+    reporter = threading.Timer(0.01, lambda: (ready.set(), lifecycle.notify()))
+    reporter.start()
+    assert lifecycle.wait_until(ready.is_set, 5)
+    reporter.join(5)
+
+
+def test_waiting_ends_at_the_first_failure() -> None:
+    lifecycle, first = Lifecycle(), ValueError("first")
+    lifecycle.fail(first)
+    lifecycle.fail(ValueError("second"))
+    assert not lifecycle.wait_until(lambda: True, None)
+    assert lifecycle.failure is first
+
+
+def test_waiting_has_an_end() -> None:
+    assert not Lifecycle().wait_until(lambda: False, 0.01)
+
+
+@pytest.mark.parametrize("listens_first", [True, False])
+def test_a_listener_hears_of_the_first_failure_once(listens_first: bool) -> None:
+    lifecycle, heard = Lifecycle(), list[BaseException]()
+    error = ValueError("gone")
+    if listens_first:
+        lifecycle.on_failure(heard.append)
+    lifecycle.fail(error)
+    if not listens_first:
+        lifecycle.on_failure(heard.append)
+    lifecycle.fail(ValueError("again"))
+    assert heard == [error]
