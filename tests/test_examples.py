@@ -1,0 +1,144 @@
+"""The examples run: on the embedded broker, and as a user starts them on RabbitMQ."""
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from micro_framework.amqp.dependencies import Producer
+from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.entrypoints import TimeEntrypoint
+from micro_framework.retry import AsyncBackOff
+from micro_framework.routes import CallbackRoute
+from micro_framework.runner import Runner
+from micro_framework.testing import ManualClock, running, wait_for
+from micro_framework.testing.broker_state import VHost
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def first_service():
+    return runpy.run_path(str(EXAMPLES / "first_service" / "shipping.py"))["Shipping"]
+
+
+@pytest.fixture
+def routes_example(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES / "routes"))
+    yield runpy.run_path(str(EXAMPLES / "routes" / "service.py"), run_name="service")
+    sys.modules.pop("tasks", None)
+
+
+class Payments:
+    """What the Nameko service of the first example does, here on the embedded broker."""
+
+    name = "payments"
+    heard: SimpleQueue[object]
+    order = 1
+    dispatch = Producer()
+
+    @TimeEntrypoint(interval=3600, eager=True)
+    def take_payment(self):
+        self.dispatch("payment_received", {"order": self.order})
+
+    @EventListener("shipping", "order_shipped")
+    def shipped(self, payload):
+        self.heard.put(payload)
+
+    @EventListener("shipping", "order_not_shipped")
+    def not_shipped(self, payload):
+        self.heard.put(payload)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_the_first_service_ships_what_is_paid_if_need_be_at_the_second_attempt(first_service, order):
+    class Paid(Payments):
+        heard = SimpleQueue()
+
+    Paid.order = order
+    with running(first_service, Paid):
+        assert Paid.heard.get(timeout=DEADLINE) == {"order": order}
+
+
+def test_the_timer_of_the_first_service_ticks(first_service):
+    clock = ManualClock()
+    with running(first_service, clock=clock) as runner, wait_for(runner, "Shipping.report") as waited:
+        clock.advance(10)
+    assert waited.result() is None
+
+
+def test_the_first_service_stops_cleanly_on_rabbitmq(rabbit):
+    command = [sys.executable, "-m", "micro_framework", "run", "shipping", "--config", "config.yaml"]
+    with started(command, EXAMPLES / "first_service", AMQP_URI=rabbit.uri) as process:
+        rabbit.wait_for_consumers("evt-payments-payment_received--shipping.ship", timeout=DEADLINE)
+        assert ended(process) == 0
+
+
+def test_the_routes_run_on_the_embedded_broker(routes_example, capsys):
+    class Source:
+        name = "my_exchange"
+        dispatch = Producer()
+
+        @TimeEntrypoint(interval=3600, eager=True)
+        def send(self):
+            self.dispatch("my_routing_key", {"number": 1})
+
+    config = routes_example["config"] | {"AMQP_URI": "memory://routes-example"}
+    with Runner([*routes_example["routes"], Source], config) as runner, wait_for(runner, "tasks.test2", DEADLINE):
+        pass
+    assert "test2 got {'number': 1}" in capsys.readouterr().out
+
+
+def test_the_callback_of_the_routes_is_called_after_the_last_attempt(routes_example, capsys):
+    class Source:
+        name = "my_exchange"
+        dispatch = Producer()
+
+        @TimeEntrypoint(interval=3600, eager=True)
+        def send(self):
+            self.dispatch("my_routing_key", {"fails": True})
+
+    with_retries, second = routes_example["routes"]
+    assert isinstance(with_retries, CallbackRoute)
+    with_retries.backoff = AsyncBackOff(max_retries=5, interval=1)
+    config = routes_example["config"] | {"AMQP_URI": "memory://routes-example"}
+    with Runner([with_retries, second, Source], config) as runner, wait_for(runner, "tasks.test2", DEADLINE):
+        pass
+    output = capsys.readouterr().out
+    assert "test failed 6 times for {'fails': True}" in output
+    assert "test2 got {'failed': {'fails': True}}" in output
+
+
+def test_the_routes_start_as_a_script_on_rabbitmq(rabbit: VHost, tmp_path):
+    source = (EXAMPLES / "routes" / "service.py").read_text()
+    (tmp_path / "service.py").write_text(source.replace("amqp://guest:guest@localhost:5672", rabbit.uri))
+    (tmp_path / "tasks.py").write_text((EXAMPLES / "routes" / "tasks.py").read_text())
+    with started([sys.executable, "service.py"], tmp_path) as process:
+        rabbit.wait_for_consumers(
+            "evt-my_exchange-my_routing_key--my_service.test",
+            "evt-my_service-event_name--my_service.test2",
+            timeout=DEADLINE,
+        )
+        assert ended(process) == 0
+
+
+@contextmanager
+def started(command, folder, **variables):
+    """A process that does not outlive the block."""
+    with subprocess.Popen(command, cwd=folder, env=os.environ | variables, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended(process):
+    process.send_signal(signal.SIGTERM)
+    return process.wait(DEADLINE)
