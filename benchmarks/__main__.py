@@ -1,0 +1,62 @@
+"""``python -m benchmarks [--quick] [--only TEXT] [--rounds N]``: measures, prints the tables, writes ``results/``."""
+
+import argparse
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.plan import Cell, chosen_plan
+from benchmarks.report import as_json, as_markdown, environment
+from benchmarks.rounds import Round, play
+from benchmarks.runs import Contest, Void
+from micro_framework.testing.rabbitmq import RabbitMQNode
+
+__all__ = ["main"]
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments ask for; the exit code is 1 if any figure is void."""
+    options = parse(arguments)
+    plan = chosen_plan(options.quick, options.only, options.rounds)
+    facts = environment()
+    results: dict[Cell, list[Round]] = {}
+    with RabbitMQNode() as node:
+        contest = Contest(node, plan.seconds, plan.warmup_seconds)
+        for cell in plan.cells:
+            results[cell] = play(contest, cell, tell)
+    text = as_markdown(results, facts)
+    print(text)
+    write(text, json.dumps(as_json(results, facts), indent=1))
+    return 1 if any(has_void(rounds) for rounds in results.values()) else 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compares with Nameko and raw clients.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and cells, under three minutes")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title contains this")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each cell")
+    return parser.parse_args(arguments)
+
+
+def tell(line: str) -> None:
+    """Progress goes to stderr, the tables to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def has_void(rounds: list[Round]) -> bool:
+    return any(isinstance(result, Void) for played in rounds for result in played.values())
+
+
+def write(markdown: str, data: str) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    stem = RESULTS / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    stem.with_suffix(".md").write_text(markdown + "\n")
+    stem.with_suffix(".json").write_text(data + "\n")
+    tell(f"written: {stem}.md and .json")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,69 @@
+"""Callers that publish as fast as confirms allow, for a fixed time; every publishing contestant is made of these."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tally import pack
+
+__all__ = ["BATCH", "Callers", "fresh_payload"]
+
+BATCH = 1000
+"""Events that one call of a pipelining API gets."""
+
+WARMUP_SECONDS = 0.3
+
+
+def fresh_payload() -> dict[str, Any]:
+    """About 200 bytes of JSON that no other message has."""
+    return {
+        "id": str(uuid.uuid4()),
+        "customer": {"id": 4711, "name": "Ada Lovelace", "city": "London"},
+        "items": [{"sku": "A-1", "n": 1}, {"sku": "B-2", "n": 20}],
+        "note": "as ordered",
+    }
+
+
+class Callers:
+    """Adds up what the callers of one run published.
+
+    Args:
+        order: Needs ``callers``, how many there will be, ``seconds`` to measure for, and ``report``, a path.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.order = order
+        self.results: list[tuple[int, int, float, float]] = []
+        self.lock = threading.Lock()
+
+    def run(self, publish: Callable[[Sequence[dict[str, Any]]], object], batch: int = 1) -> None:
+        """One caller: publish until the time is up.
+
+        Args:
+            publish: Gets payloads and returns once they are confirmed.
+            batch: How many payloads it gets at a time.
+        """
+        total = timed(publish, batch, WARMUP_SECONDS)[0]
+        cpu = time.process_time()
+        measured, seconds = timed(publish, batch, self.order["seconds"])
+        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+
+    def note(self, *result: Any) -> None:
+        """Keep a caller's result; the last one writes the report."""
+        with self.lock:
+            self.results.append(result)
+            if len(self.results) == self.order["callers"]:
+                pack(self.order["report"], {"callers": self.results})
+                Path(self.order["report"] + ".done").touch()
+
+
+def timed(publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float) -> tuple[int, float]:
+    """How many were published in about that time, and in how many seconds exactly."""
+    count, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < seconds:
+        publish([fresh_payload() for _ in range(batch)])
+        count += batch
+    return count, spent

@@ -1,0 +1,72 @@
+"""The contestant Nameko, 2.14.1 or 3.0.0rc11 by the environment it runs in."""
+
+import eventlet
+
+eventlet.monkey_patch()
+
+from typing import Any  # noqa: E402
+
+import nameko  # noqa: E402
+from callers import BATCH, Callers, fresh_payload  # noqa: E402
+from nameko.events import EventDispatcher, event_handler  # noqa: E402
+from nameko.runners import ServiceRunner  # noqa: E402
+from tally import Tally, read_order  # noqa: E402
+
+__all__ = ["main"]
+
+
+def consuming(order: dict[str, Any]) -> type:
+    handled = Tally(order).handled
+
+    class Bench:
+        name = "bench"
+
+        @event_handler("source", "tick")
+        def handle(self, payload: dict[str, Any]) -> None:
+            handled(payload["id"])
+
+    return Bench
+
+
+def publishing(order: dict[str, Any]) -> type:
+    callers = Callers(order)
+
+    class Source:
+        name = "source"
+        dispatch = EventDispatcher()
+
+        @event_handler("control", "go")
+        def go(self, mode: str) -> None:
+            if mode == "once":
+                self.dispatch("tick", fresh_payload())
+            else:
+                # Nameko cannot pipeline: `many` is a loop, as a user of Nameko would write it.
+                callers.run(self.dispatch_each, BATCH if mode == "many" else 1)
+
+        def dispatch_each(self, payloads: list[dict[str, Any]]) -> None:
+            for payload in payloads:
+                self.dispatch("tick", payload)
+
+    return Source
+
+
+def runner(config: dict[str, Any]) -> ServiceRunner:
+    """Nameko 3 has one global configuration, Nameko 2 hands it around."""
+    if hasattr(nameko, "config"):
+        nameko.config.setup(config)
+        return ServiceRunner()
+    return ServiceRunner(config)
+
+
+def main() -> None:
+    order = read_order()
+    service = {"consume": consuming, "publish": publishing}[order["role"]](order)
+    workers = order["workers"]
+    services = runner({"AMQP_URI": order["uri"], "max_workers": workers, "PREFETCH_COUNT": workers})
+    services.add_service(service)
+    services.start()
+    services.wait()
+
+
+if __name__ == "__main__":
+    main()

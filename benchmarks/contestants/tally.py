@@ -1,0 +1,67 @@
+"""What every contestant counts with: which messages were handled, and when the measured window began and ended.
+
+Runs in each contestant's own environment: standard library only. A contestant is started with one argument, the order
+as JSON (see `benchmarks/runs.py`), and writes its report when it is sent SIGUSR1; it is killed afterwards.
+"""
+
+import itertools
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Tally", "pack", "read_order"]
+
+
+def read_order() -> dict[str, Any]:
+    """The order this process was started with."""
+    order: dict[str, Any] = json.loads(sys.argv[1])
+    return order
+
+
+class Tally:
+    """Counts handled messages. Called by many threads at once; each operation on shared state is a single atomic one.
+
+    The window begins when message ``warmup`` has been handled and ends with message ``warmup + measured``.
+
+    Args:
+        order: Needs ``warmup``, ``measured`` and ``report``, a path; ``report + ".done"`` appears with the last
+            message.
+    """
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.report = order["report"]
+        self.first = order["warmup"]
+        self.last = order["warmup"] + order["measured"]
+        self.ids: list[str] = []
+        self.numbers = itertools.count(1)
+        self.marks: dict[str, tuple[float, float]] = {}
+        signal.signal(signal.SIGUSR1, self.write)
+
+    def handled(self, identity: str) -> None:
+        """One message was handled."""
+        self.ids.append(identity)
+        number = next(self.numbers)
+        if number == self.first:
+            self.marks["begin"] = clocks()
+        elif number == self.last:
+            self.marks["end"] = clocks()
+            Path(self.report + ".done").touch()
+
+    def write(self, *_: object) -> None:
+        """Write the report, whole or not at all."""
+        pack(self.report, {"ids": self.ids, "marks": self.marks})
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds of wall time and of this process's CPU time."""
+    return time.perf_counter(), time.process_time()
+
+
+def pack(path: str, report: dict[str, Any]) -> None:
+    """Write a report so that it appears complete."""
+    Path(path + ".part").write_text(json.dumps(report))
+    os.replace(path + ".part", path)

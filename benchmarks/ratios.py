@@ -1,0 +1,51 @@
+"""From rounds to figures: medians of per-round ratios, for ratios hold where absolute figures drift."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.rounds import Round
+from benchmarks.runs import Run
+
+__all__ = ["Spread", "cpu_of", "rate_of", "ratio_of", "voids_of"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median with the least and the greatest value."""
+
+    median: float
+    least: float
+    greatest: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """None of no values."""
+        return cls(statistics.median(values), min(values), max(values), len(values)) if values else None
+
+
+def runs_of(rounds: Sequence[Round], name: str) -> list[Run]:
+    """A contestant's valid runs."""
+    return [run for played in rounds if isinstance(run := played.get(name), Run)]
+
+
+def rate_of(rounds: Sequence[Round], name: str) -> Spread | None:
+    """Messages per second."""
+    return Spread.of([run.rate for run in runs_of(rounds, name)])
+
+
+def cpu_of(rounds: Sequence[Round], name: str) -> Spread | None:
+    """Microseconds of CPU time per message."""
+    return Spread.of([run.cpu for run in runs_of(rounds, name)])
+
+
+def ratio_of(rounds: Sequence[Round], name: str, base: str) -> Spread | None:
+    """How many times the rate of another contestant, over the rounds in which both are valid."""
+    pairs = [(played.get(name), played.get(base)) for played in rounds]
+    return Spread.of([a.rate / b.rate for a, b in pairs if isinstance(a, Run) and isinstance(b, Run)])
+
+
+def voids_of(rounds: Sequence[Round], name: str) -> list[str]:
+    """Why runs of a contestant do not count."""
+    return [str(void) for played in rounds if (void := played.get(name)) is not None and not isinstance(void, Run)]

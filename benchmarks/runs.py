@@ -1,0 +1,267 @@
+"""One run of one contestant: fill, start, wait, count, judge.
+
+A run is valid only if every message was handled exactly once and nothing is left in the queue; whatever else it shows
+is a `Void` with the reason.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plan import Cell, Contestant
+from benchmarks.queues import EVENT_QUEUE, BrokerSide, Template
+from micro_framework.testing.broker_state import BrokerStateError, VHost
+from micro_framework.testing.rabbitmq import RabbitMQNode
+
+__all__ = ["Contest", "Run", "Void", "faults"]
+
+START_SECONDS = 20.0
+RUN_SECONDS = 60.0
+DRAIN_SECONDS = 10.0
+POLL_SECONDS = 0.02
+SIZING_MESSAGES = 2000
+SIZING_WARMUP = 500
+MARGIN = 1.25
+"""A window is planned this much longer than it must last, for a rate is not known before it was measured."""
+
+
+class Void(Exception):
+    """The run's figure does not count: messages left, lost or handled twice, or a contestant that did not finish."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one valid run measured.
+
+    Args:
+        contestant: Its name.
+        cell: The cell's title.
+        rate: Messages per second in the window.
+        cpu: Microseconds of the contestant's CPU time per message in the window.
+        window: Seconds that the window lasted.
+        messages: Messages in the window.
+    """
+
+    contestant: str
+    cell: str
+    rate: float
+    cpu: float
+    window: float
+    messages: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+class Contest:
+    """Runs contestants on one node, each run on a virtual host of its own.
+
+    Args:
+        node: A running node of its own.
+        seconds: How long a window must last at least.
+        warmup_seconds: How long messages are handled before the window begins, about.
+    """
+
+    def __init__(self, node: RabbitMQNode, seconds: float, warmup_seconds: float) -> None:
+        self.node = node
+        self.seconds = seconds
+        self.warmup_seconds = warmup_seconds
+        self.templates: dict[str, Template] = {}
+        self.rates: dict[tuple[str, str], float] = {}
+
+    def run(self, cell: Cell, contestant: Contestant) -> Run:
+        """One run that counts.
+
+        Raises:
+            Void: It does not count.
+        """
+        return self.publish(cell, contestant) if cell.kind == "publish" else self.consume(cell, contestant)
+
+    def consume(self, cell: Cell, contestant: Contestant) -> Run:
+        """Drain a full queue; how full is known from the runs before, the first of which only finds out."""
+        key = (cell.title, contestant.name)
+        if key not in self.rates:
+            self.rates[key] = self.drain(cell, contestant, SIZING_WARMUP, SIZING_MESSAGES).rate
+        run = self.sized_drain(cell, contestant)
+        if run.window < self.seconds:
+            run = self.sized_drain(cell, contestant)
+        if run.window < self.seconds:
+            raise Void(f"its window lasted {run.window:.2f} s, {self.seconds:g} s are needed")
+        return run
+
+    def sized_drain(self, cell: Cell, contestant: Contestant) -> Run:
+        """Drain as many messages as should last long enough, and remember the rate if it was higher than before."""
+        key = (cell.title, contestant.name)
+        rate = self.rates[key]
+        warmup, measured = int(rate * self.warmup_seconds), int(rate * self.seconds * MARGIN)
+        run = self.drain(cell, contestant, warmup, measured)
+        self.rates[key] = max(rate, run.rate)
+        return run
+
+    def drain(self, cell: Cell, contestant: Contestant, warmup: int, measured: int) -> Run:
+        """Let a contestant drain exactly so many messages."""
+        template = self.template(contestant)
+        with self.virtual_host() as (vhost, side):
+            identities = side.fill(template, warmup + measured)
+            order = {"role": "consume", "workers": cell.workers, "warmup": warmup, "measured": measured}
+            with started(contestant, {**order, "uri": vhost.uri}) as process:
+                process.wait_done()
+                settled = is_drained(vhost)
+                report = process.ask_for_report()
+            left = vhost.depth(EVENT_QUEUE)
+            if found := faults(identities, report["ids"], left if settled else max(left, 1)):
+                raise Void(found)
+        (begin, begin_cpu), (end, end_cpu) = report["marks"]["begin"], report["marks"]["end"]
+        window = end - begin
+        cpu = (end_cpu - begin_cpu) / measured * 1e6
+        return Run(contestant.name, cell.title, measured / window, cpu, window, measured)
+
+    def publish(self, cell: Cell, contestant: Contestant) -> Run:
+        """Let callers publish for the length of a window, and count what arrived."""
+        with self.virtual_host() as (vhost, side):
+            side.order(cell.mode, cell.workers)
+            order = {"role": "publish", "mode": cell.mode, "workers": cell.workers, "callers": cell.workers}
+            with started(contestant, {**order, "uri": vhost.uri, "seconds": self.seconds}) as process:
+                process.wait_done()
+                callers = process.report()["callers"]
+            total, arrived = sum(caller[0] for caller in callers), vhost.depth(EVENT_QUEUE)
+        if total != arrived:
+            raise Void(f"{total} events were confirmed and {arrived} have arrived")
+        measured = sum(caller[1] for caller in callers)
+        rate = sum(caller[1] / caller[2] for caller in callers)
+        cpu = sum(caller[3] for caller in callers) / len(callers) / measured * 1e6
+        return Run(contestant.name, cell.title, rate, cpu, min(caller[2] for caller in callers), measured)
+
+    def template(self, contestant: Contestant) -> Template:
+        """A message that the contestant sent itself; captured once."""
+        if contestant.name not in self.templates:
+            with self.virtual_host() as (vhost, side):
+                side.order("once")
+                order = {"role": "publish", "mode": "once", "workers": 1, "callers": 1, "uri": vhost.uri}
+                with started(contestant, order):
+                    wait_until(lambda: side.ready() == 1, START_SECONDS, f"a message of {contestant.name}")
+                self.templates[contestant.name] = side.take_template()
+        return self.templates[contestant.name]
+
+    @contextlib.contextmanager
+    def virtual_host(self) -> Iterator[tuple[VHost, BrokerSide]]:
+        """An empty virtual host with the queues declared."""
+        vhost = self.node.vhost()
+        side = BrokerSide(vhost.uri)
+        try:
+            side.declare()
+            yield vhost, side
+        finally:
+            with contextlib.suppress(OSError):
+                side.close()
+            self.node.delete_vhost(vhost.name)
+
+
+class ContestantProcess:
+    """A contestant at work. Made by `started`."""
+
+    def __init__(self, contestant: Contestant, process: "subprocess.Popen[bytes]", folder: Path) -> None:
+        self.contestant = contestant
+        self.process = process
+        self.folder = folder
+        self.report_path = folder / "report"
+
+    def wait_done(self) -> None:
+        """Wait until it has handled its last message, or published its last event."""
+        done = Path(f"{self.report_path}.done")
+        wait_until(lambda: self.look_for(done), RUN_SECONDS, f"{self.contestant.name} to finish")
+
+    def ask_for_report(self) -> dict[str, Any]:
+        """Have it write its report."""
+        self.process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: self.look_for(self.report_path), DRAIN_SECONDS, f"the report of {self.contestant.name}")
+        return self.report()
+
+    def report(self) -> dict[str, Any]:
+        """The report that it has written."""
+        report: dict[str, Any] = json.loads(self.report_path.read_text())
+        return report
+
+    def look_for(self, path: Path) -> bool:
+        """Whether a file is there.
+
+        Raises:
+            Void: It will never be.
+        """
+        if self.process.poll() is not None:
+            raise Void(f"{self.contestant.name} ended, exit code {self.process.returncode}:\n{self.output()}")
+        return path.exists()
+
+    def output(self) -> str:
+        """The end of what it has written."""
+        return (self.folder / "output").read_text(errors="replace")[-2000:]
+
+
+@contextlib.contextmanager
+def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[ContestantProcess]:
+    """A contestant's process inside the block; it is killed at the end, having nothing left to do."""
+    with tempfile.TemporaryDirectory(prefix="mf-bench-") as name:
+        folder = Path(name)
+        command = [contestant.python, str(contestant.path), json.dumps({**order, "report": str(folder / "report")})]
+        variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        with (folder / "output").open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env={**variables, "PYTHONWARNINGS": "ignore"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            yield ContestantProcess(contestant, process, folder)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_drained(vhost: VHost) -> bool:
+    """Whether the broker gets every acknowledgement soon."""
+    try:
+        vhost.wait_until_drained(EVENT_QUEUE, timeout=DRAIN_SECONDS)
+    except BrokerStateError:
+        return False
+    return True
+
+
+def faults(sent: list[str], handled: list[str], left: int) -> str:
+    """What is wrong with a run, empty if nothing is.
+
+    Args:
+        sent: The identities that were in the queue.
+        handled: Those that the contestant handled, in any order.
+        left: Messages that the broker still has.
+    """
+    times = Counter(handled)
+    lost = sum(identity not in times for identity in sent)
+    twice = sum(count > 1 for count in times.values())
+    foreign = len(times.keys() - set(sent))
+    found = {"left in the queue": left, "lost": lost, "handled twice": twice, "not ours": foreign}
+    return ", ".join(f"{count} {what}" for what, count in found.items() if count)
+
+
+def wait_until(condition: Any, seconds: float, what: str) -> None:
+    """Ask again every few milliseconds.
+
+    Raises:
+        Void: It did not become true in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise Void(f"waited {seconds:g} s for {what}")
+        time.sleep(POLL_SECONDS)
