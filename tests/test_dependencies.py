@@ -124,10 +124,13 @@ def test_a_type_checker_knows_both_sides_of_the_descriptor(tmp_path: Path) -> No
         orders.number.nothing
         """)
     )
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", str(sample)]
-    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False).stdout
+    options = ["--strict", "--no-error-summary", "--hide-error-context", "--cache-dir", str(tmp_path / "cache")]
+    command = [sys.executable, "-m", "mypy", *options, str(sample)]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=55, check=False)
     lines = [
-        line.split(": ", 2)[2].replace("builtins.", "") for line in output.splitlines() if line.startswith(str(sample))
+        line.split(": ", 2)[2].replace("builtins.", "")
+        for line in output.stdout.splitlines()
+        if line.startswith(str(sample))
     ]
     assert lines == [
         'Revealed type is "micro_framework.amqp.dependencies.Producer"',
@@ -138,7 +141,7 @@ def test_a_type_checker_knows_both_sides_of_the_descriptor(tmp_path: Path) -> No
         'Revealed type is "int"',
         'Revealed type is "int"',
         '"int" has no attribute "nothing"  [attr-defined]',
-    ]
+    ], output.stderr
 
 
 def test_inject_notes_and_returns_the_target_unchanged() -> None:

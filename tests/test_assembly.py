@@ -1,0 +1,310 @@
+"""From declarations to bound routes: where everything goes, and every problem in one error."""
+
+from typing import Any
+
+import pytest
+
+from micro_framework.amqp.dependencies import Producer
+from micro_framework.amqp.entrypoints import EventListener, QueueListener
+from micro_framework.assembly import Assembly, RunnerContext, assemble
+from micro_framework.config import Settings
+from micro_framework.dependencies import CallContext, Dependency, Logger, inject
+from micro_framework.entrypoints import TimeEntrypoint
+from micro_framework.exceptions import DeclarationError
+from micro_framework.extensions import Lifecycle
+from micro_framework.retry import AsyncBackOff
+from micro_framework.routes import CallbackRoute, Route, route
+from micro_framework.testing import ManualClock
+from micro_framework.translators import JSONTranslator
+
+
+def assembled(*services: Any, **config: Any) -> Assembly:
+    settings = Settings.from_mapping({"AMQP_URI": "memory://", **config})
+    return assemble(services, settings, ManualClock(), Lifecycle(), [])
+
+
+def problems_of(*services: Any, **config: Any) -> list[str]:
+    with pytest.raises(DeclarationError) as caught:
+        assembled(*services, **config)
+    assert str(caught.value).startswith("the service cannot run as it is declared:")
+    return list(caught.value.problems)
+
+
+def target(payload: Any) -> None: ...
+
+
+def needs_dispatch(payload: Any, dispatch: Any) -> None: ...
+
+
+EVENT = EventListener("payments", "refunded")
+
+
+class Orders:
+    name = "orders"
+    dispatch = Producer()
+
+    @EVENT
+    def refund(self, payload: Any) -> None: ...
+
+    @route(EventListener("payments", "paid"), context="slow")
+    def pay(self, payload: Any) -> None: ...
+
+
+class Unnamed:
+    @EVENT
+    def refund(self, payload: Any) -> None: ...
+
+
+# -- placement
+
+
+def places(assembly: Assembly) -> dict[str, tuple[str, str, int, int]]:
+    hosts = {found.label: found.host for found in assembly.routes}
+    return {label: (host.service, host.context, host.workers, host.prefetch) for label, host in hosts.items()}
+
+
+def test_context_names_a_key_of_contexts() -> None:
+    found = assembled(Orders, CONTEXTS={"slow": {"MAX_WORKERS": 2}}, MAX_WORKERS=5)
+    assert places(found) == {"Orders.refund": ("orders", "default", 5, 5), "Orders.pay": ("orders", "slow", 2, 2)}
+    assert set(found.spawners) == {"default", "slow"}
+
+
+def test_context_names_a_runner_context_wherever_that_stands() -> None:
+    slow = RunnerContext([Route(target, EVENT)], name="slow", max_workers=2, worker_mode="greedy_thread")
+    found = assembled(Orders, slow, SERVICE_NAME="shop")
+    assert places(found) == {
+        f"{__name__}.target": ("shop", "slow", 2, 2),
+        "Orders.refund": ("orders", "default", 10, 10),
+        "Orders.pay": ("orders", "slow", 2, 2),
+    }
+    assert [found.spawners[name].greedy for name in ("slow", "default")] == [True, False]  # type: ignore[attr-defined]
+
+
+def test_unnamed_contexts_get_names_of_their_own() -> None:
+    contexts = [RunnerContext([Route(target, EVENT)], max_workers=count) for count in (1, 2)]
+    found = assembled(*contexts, SERVICE_NAME="shop")
+    assert [(item.host.context, item.host.workers) for item in found.routes] == [("default", 1), ("context-1", 2)]
+
+
+@pytest.mark.parametrize(
+    ("config", "prefetch"),
+    [
+        ({}, 10),
+        ({"PREFETCH_COUNT": 3}, 3),
+        ({"CONTEXTS": {"slow": {"PREFETCH_COUNT": 4}}}, 4),
+        ({"CONTEXTS": {"slow": {"MAX_WORKERS": 6}}}, 6),
+        ({"CONTEXTS": {"slow": {"max_workers": 6}}}, 6),
+    ],
+)
+def test_the_prefetch_count_is_the_number_of_workers_unless_given(config: dict[str, Any], prefetch: int) -> None:
+    found = assembled(Orders, **{"CONTEXTS": {"slow": {}}, **config})
+    assert places(found)["Orders.pay"][3] == prefetch
+
+
+@pytest.mark.parametrize(
+    ("service", "config", "name"),
+    [(Orders, {"SERVICE_NAME": "shop"}, "orders"), (Unnamed, {"SERVICE_NAME": "shop"}, "shop")],
+)
+def test_a_classs_own_name_wins_over_the_configured_one(service: type, config: dict[str, Any], name: str) -> None:
+    assert {item.service for item in assembled(service, CONTEXTS={"slow": {}}, **config).routes} == {name}
+
+
+# -- sharing
+
+
+def test_a_dependency_is_bound_once_in_its_service() -> None:
+    found = assembled(Orders, CONTEXTS={"slow": {}})
+    first, second = (dict(item.plan.target.attributes)["dispatch"] for item in found.routes)
+    assert first is second
+    assert first is not Orders.__dict__["dispatch"]
+
+
+def test_a_mixins_dependency_serves_each_service_by_itself() -> None:
+    class Mixin:
+        dispatch = Producer()
+
+        @EVENT
+        def refund(self, payload: Any) -> None: ...
+
+    class First(Mixin):
+        name = "first"
+
+    class Second(Mixin):
+        name = "second"
+
+    found = assembled(First, Second)
+    bound = [dict(item.plan.target.attributes)["dispatch"].host.service for item in found.routes]
+    assert bound == ["first", "second"]
+
+
+def test_there_is_one_consumer_for_a_context_and_one_publisher_for_the_process() -> None:
+    shared = assembled(Orders, CONTEXTS={"slow": {}}).shared.bound.values()
+    kinds = sorted(type(extension).__name__ for extension in shared)
+    assert kinds == ["BrokerSource", "ConsumerDoor", "ConsumerDoor", "Producer", "PublisherDoor"]
+
+
+# -- problems
+
+
+class Everything:
+    """One of nearly everything that can be wrong."""
+
+    broken = Logger()
+
+    def __init__(self, dsn: str) -> None: ...
+
+    @TimeEntrypoint()
+    def no_interval(self) -> None: ...
+
+    @route(TimeEntrypoint(1), backoff=AsyncBackOff(3, 1))
+    def cannot_retry(self) -> None: ...
+
+    @route(EVENT, on_failure="refund_faild", context="slwo", dead_letter=True)
+    def refund(self, payload: Any) -> None: ...
+
+    @EventListener("payments", "paid", "broadcast", reliable_delivery=True)
+    def pay(self, payload: Any) -> None: ...
+
+
+def test_all_problems_come_in_one_error_with_class_and_method() -> None:
+    found = problems_of(Everything)
+    no_dead_letter = "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
+    for expected in (
+        'Everything.pay: the service has no name; give the class name = "..." or set SERVICE_NAME in the config',
+        "Everything.no_interval: TimeEntrypoint needs interval=, seconds greater than 0, and got None",
+        "Everything.cannot_retry: TimeEntrypoint cannot retry; leave out backoff=",
+        "Everything.refund: context='slwo' names no RunnerContext and no key of CONTEXTS",
+        f"Everything.refund: {no_dead_letter}",
+        f"Everything.refund: its callback: {__name__}.Everything has no method 'refund_faild'",
+        "Everything.pay: Everything.__init__ needs dsn; a worker makes instances without arguments",
+    ):
+        assert expected in found
+    (broadcast,) = [problem for problem in found if "broadcast_identifier" in problem]
+    assert broadcast.startswith("Everything.pay: EventListener('payments', 'paid'): a reliable broadcast needs")
+    assert len(found) == len(set(found))
+
+
+class WithCallback:
+    name = "x"
+
+    @route(EVENT, on_failure="nowhere.at_all")
+    def refund(self, payload: Any) -> None: ...
+
+
+class Slotted:
+    __slots__ = ()
+    name = "slotted"
+    dispatch = Producer()
+
+    @EVENT
+    def refund(self, payload: Any) -> None: ...
+
+
+class NoEntrypoint:
+    name = "none"
+
+
+class FaultyDependency(Dependency[int]):
+    def problems(self) -> list[str]:
+        return ["FaultyDependency needs dsn="]
+
+
+class WithFaultyDependency:
+    name = "x"
+    database = FaultyDependency()
+
+    @TimeEntrypoint(1)
+    def tick(self) -> None: ...
+
+
+def timer(**options: Any) -> type:
+    return type("Timer", (), {"name": "timer", "tick": route(TimeEntrypoint(1), **options)(lambda self: None)})
+
+
+@pytest.mark.parametrize(
+    ("service", "problem"),
+    [
+        (NoEntrypoint, "class NoEntrypoint has no entrypoint; decorate a method with one"),
+        (Slotted, "Slotted.refund: Slotted has __slots__ and no __dict__, so nothing can be injected"),
+        (WithCallback, "WithCallback.refund: its callback: 'nowhere.at_all' cannot be imported"),
+        (WithFaultyDependency, "WithFaultyDependency.database: FaultyDependency needs dsn="),
+        (5, "5 is not a service class, a Route or a RunnerContext"),
+        ("orders:Orders", "'orders:Orders' is not a service class"),
+        (Route("nowhere.at_all", EVENT), "Route('nowhere.at_all'): 'nowhere.at_all' cannot be imported"),
+        (Route(Orders, EVENT, method_name="pya"), "has no method 'pya'"),
+        (Route(target, EventListener), "its entrypoint must be an instance such as EventListener(...), not <class"),  # type: ignore[arg-type]
+        (
+            Route(target, EVENT, {"dispatch": Producer}),
+            "dependency 'dispatch' must be an instance such as Producer(), not",
+        ),  # type: ignore[dict-item]
+        (Route(target, EVENT, backoff=3), "backoff must be an AsyncBackOff(...), not 3"),  # type: ignore[arg-type]
+        (Route(target, EVENT, backoff=AsyncBackOff(-1, 1)), "AsyncBackOff: max_retries must be 0 or more"),
+        (Route(target, EVENT, worker_class=int), "worker_class must be a subclass of Worker, not <class 'int'>"),  # type: ignore[arg-type]
+        (
+            Route(target, TimeEntrypoint(1), translators=[JSONTranslator()]),
+            "TimeEntrypoint has no message to translate",
+        ),
+        (Route(target, TimeEntrypoint(cron="* * * * *")), "TimeEntrypoint(cron=...) is not built yet"),
+        (timer(dead_letter=True), "Timer.tick: dead_letter=True is not built yet"),
+        (Route(target, TimeEntrypoint(1, cluster=True)), "TimeEntrypoint(cluster=True) is not built yet"),
+        (CallbackRoute(target, EVENT), "a CallbackRoute needs callback_function_path= or callback_target="),
+        (RunnerContext([timer()], worker_mode="process"), "worker_mode='process' is not built yet; use thread or"),
+        (RunnerContext([timer()], worker_mode="greedy_process"), "worker_mode='greedy_process' is not built yet"),
+        (RunnerContext([timer()], worker_mode="threads"), "worker_mode must be thread or greedy_thread, not 'threads'"),
+        (RunnerContext([timer()], max_workers=0), "RunnerContext 'default': max_workers must be a whole number of at"),
+        (RunnerContext([timer()], name="a", max_workers=-1), "RunnerContext 'a': max_workers must be a whole number"),
+        (RunnerContext([5]), "5 is not a service class"),  # type: ignore[list-item]
+        (Route(target, EventListener("", "e")), "source_service and event_name must not be empty"),
+        (
+            Route(target, EventListener("a", "b", "shared")),
+            "handler_type must be one of service_pool, singleton, broadcast",
+        ),
+        (Route(target, QueueListener("")), "QueueListener needs a queue with a name"),
+    ],
+)
+def test_each_problem_says_where_and_what_to_do(service: Any, problem: str) -> None:
+    assert any(problem in found for found in problems_of(service, SERVICE_NAME="shop"))
+
+
+def test_nothing_to_run_is_a_problem() -> None:
+    assert problems_of() == ["there is nothing to run: no class has an entrypoint, and no route was given"]
+
+
+def test_two_contexts_of_one_name_are_a_problem() -> None:
+    contexts = [RunnerContext([Route(target, EVENT)], name="slow") for _ in range(2)]
+    assert problems_of(*contexts, SERVICE_NAME="shop") == [
+        "two contexts are called 'slow'; give each RunnerContext a name of its own"
+    ]
+
+
+def test_a_missing_uri_names_both_ways_out_once() -> None:
+    found = problems_of(Orders, AMQP_URI=None, CONTEXTS={"slow": {}})
+    assert len(found) == 1
+    assert "AMQP_URI is missing" in found[0]
+    assert "amqp://guest:guest@localhost:5672" in found[0]
+    assert "memory://" in found[0]
+
+
+def test_without_amqp_extensions_no_uri_is_needed() -> None:
+    assert len(assembled(timer(), AMQP_URI=None).routes) == 1
+
+
+# -- dependencies nobody takes
+
+
+@pytest.mark.parametrize(
+    ("service", "warnings"),
+    [
+        (Route(needs_dispatch, EVENT, {"dispatch": CallContext()}), 0),
+        (Route(target, EVENT, {"dispatch": CallContext()}), 1),
+        (CallbackRoute(target, EVENT, {"dispatch": CallContext()}, callback_target=needs_dispatch), 0),
+        (Route(inject(dispatch=CallContext())(lambda payload: None), EVENT), 1),
+    ],
+)
+def test_a_dependency_that_nobody_names_is_warned_of_once(
+    service: Route, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assembled(service, SERVICE_NAME="shop")
+    found = [record.getMessage() for record in caplog.records]
+    assert len(found) == warnings
+    assert all("its signature does not name the dependency 'dispatch', so it is not passed" in text for text in found)

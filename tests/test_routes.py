@@ -1,0 +1,387 @@
+"""The pipeline of one item: decoding, filter, translators, target, retries, callback, verdict.
+
+The entrypoint here writes down its verdicts and the items are processed on the test's own thread; brokers come in with
+the tests of the AMQP entrypoints.
+"""
+
+import logging
+from typing import Any
+
+import pytest
+
+from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
+from micro_framework.dependencies import CallContext, CallInfo, Dependency, RunningCall
+from micro_framework.entrypoints import Entrypoint
+from micro_framework.exceptions import PublishTimeout
+from micro_framework.retry import AsyncBackOff, BackOffData
+from micro_framework.routes import BoundRoute, CallbackRoute, Route
+from micro_framework.runner import Runner
+from micro_framework.testing import ManualClock
+from micro_framework.translators import MessageTranslator
+from micro_framework.workers import Plan, Worker
+
+
+class Feed(Entrypoint):
+    """Takes items from the test; each verdict is a tuple that begins with its name."""
+
+    retryable = True
+
+    def __init__(self) -> None:
+        self.verdicts: list[tuple[Any, ...]] = []
+        self.attempt = Attempt()
+        self.retry_error: BaseException | None = None
+
+    def to_call(self, item: Any) -> Call:
+        if item == "undecodable":
+            raise ValueError("not valid application/json")
+        identity = CallIdentity(self.route.service, self.route.method, ("orders.handle.1",))
+        return Call(identity, (item,), {}, {"user_id": 7}, self.attempt)
+
+    def prepare(self, call: Call) -> Call | None:
+        if call.args == ("unfilterable",):
+            raise LookupError("the filter failed")
+        return None if call.args == ("filtered",) else call
+
+    def settle(self, item: Any, outcome: Outcome) -> None:
+        self.verdicts.append(("settle", item, outcome))
+
+    def refuse(self, item: Any, error: BaseException) -> str:
+        self.verdicts.append(("refuse", item, error))
+        return f"dropped {item!r}"
+
+    def hand_back(self, item: Any) -> None:
+        self.verdicts.append(("hand_back", item))
+
+    def retry(self, item: Any, attempt: Attempt, delay: int) -> None:
+        if self.retry_error is not None:
+            raise self.retry_error
+        self.verdicts.append(("retry", item, attempt, delay))
+
+
+class Flaky(Dependency[str]):
+    """Cannot be had as long as it has an error."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    def get_dependency(self, worker: RunningCall) -> str:
+        if self.errors:
+            raise self.errors.pop()
+        return "had"
+
+
+class Double(MessageTranslator):
+    def translate_message(self, message: Any) -> Any:
+        return message * 2
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def feed() -> Feed:
+    return Feed()
+
+
+def bound(route: Route, clock: ManualClock | None = None) -> BoundRoute:
+    """The pipeline of a route that is not started."""
+    (found,) = Runner([route], {"SERVICE_NAME": "orders"}, clock=clock).assembly.routes
+    return found
+
+
+def echo(payload: Any) -> Any:
+    return payload
+
+
+def failing(error: BaseException) -> Any:
+    def handle(payload: Any) -> None:
+        raise error
+
+    return handle
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    return [(record.levelno, record.getMessage()) for record in caplog.records]
+
+
+def test_a_call_that_succeeds_is_settled_with_its_result(feed: Feed) -> None:
+    bound(Route(echo, feed)).process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("p"))]
+
+
+def test_the_declaration_is_left_alone(feed: Feed) -> None:
+    route = bound(Route(echo, feed))
+    assert route.entrypoint is not feed
+    assert not hasattr(feed, "route")
+
+
+def test_translators_run_in_order_before_the_target(feed: Feed) -> None:
+    bound(Route(echo, feed, translators=[Double(), Double()])).process("ab")
+    assert feed.verdicts == [("settle", "ab", Outcome("abababab"))]
+
+
+def test_what_is_filtered_out_is_settled_without_a_call(feed: Feed) -> None:
+    ran: list[Any] = []
+    bound(Route(ran.append, feed)).process("filtered")
+    assert (ran, feed.verdicts) == ([], [("settle", "filtered", Outcome())])
+
+
+def test_what_cannot_be_decoded_is_refused_and_logged(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    bound(Route(echo, feed)).process("undecodable")
+    assert [verdict[:2] for verdict in feed.verdicts] == [("refuse", "undecodable")]
+    label = f"{echo.__module__}.echo"
+    assert messages(caplog) == [(logging.ERROR, f"{label}: dropped 'undecodable': not valid application/json")]
+    assert (caplog.records[0].service, caplog.records[0].method) == ("orders", "echo")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), KeyboardInterrupt()])
+def test_a_call_that_fails_is_logged_with_its_identity_and_settled(
+    feed: Feed, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound(Route(failing(error), feed)).process("p")
+    assert feed.verdicts == [("settle", "p", Outcome(None, error))]
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().endswith("handle: call orders.handle.1 failed")
+    assert record.call_id == "orders.handle.1"  # type: ignore[attr-defined]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+@pytest.mark.parametrize(
+    ("item", "translators"), [("unfilterable", []), (None, [Double()])], ids=["payload filter", "translator"]
+)
+def test_errors_before_the_target_are_failures_of_the_call(
+    feed: Feed, item: Any, translators: list[MessageTranslator]
+) -> None:
+    ran: list[Any] = []
+    policy = AsyncBackOff(1, 50)
+    bound(Route(ran.append, feed, translators=translators, backoff=policy)).process(item)
+    assert [verdict[0] for verdict in feed.verdicts] == ["retry"]
+    assert ran == []
+
+
+# -- retries
+
+
+def test_a_retry_hands_over_the_next_attempt_with_its_delay(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    bound(Route(failing(OSError("down")), feed, backoff=AsyncBackOff(3, 1500))).process("p")
+    ((verdict, item, attempt, delay),) = feed.verdicts
+    assert (verdict, item, delay) == ("retry", "p", 1500)
+    assert (attempt.retry_count, attempt.max_retries) == (1, 3)
+    (failed,) = attempt.history
+    assert (failed.attempt, failed.exc_type, failed.text) == (0, "OSError", "down")
+    assert (attempt.last_retry - failed.when).total_seconds() == 1.5
+    assert messages(caplog)[0][0] == logging.WARNING
+    assert messages(caplog)[0][1].endswith("call orders.handle.1 failed; retry 1 (limit: 3) in 1.5 s")
+
+
+@pytest.mark.parametrize(
+    ("backoff", "retry_count", "error", "verdict"),
+    [
+        (AsyncBackOff(3, 1), 2, OSError(), "retry"),
+        (AsyncBackOff(3, 1), 3, OSError(), "settle"),
+        (AsyncBackOff(0, 1), 0, OSError(), "settle"),
+        (AsyncBackOff(None, 1), 500, OSError(), "retry"),
+        (AsyncBackOff(3, 1, [OSError]), 0, ConnectionError(), "retry"),
+        (AsyncBackOff(3, 1, ["builtins.OSError"]), 0, ConnectionError(), "retry"),
+        (AsyncBackOff(3, 1, [OSError]), 0, ValueError(), "settle"),
+        (AsyncBackOff(3, 1), 0, SystemExit(), "settle"),
+        (AsyncBackOff(3, 1, [SystemExit]), 0, SystemExit(), "retry"),
+        (None, 0, OSError(), "settle"),
+    ],
+)
+def test_whether_a_call_is_tried_again(
+    feed: Feed, backoff: AsyncBackOff | None, retry_count: int, error: BaseException, verdict: str
+) -> None:
+    feed.attempt = Attempt(retry_count, max_retries=backoff.policy.max_retries if backoff else None)
+    bound(Route(failing(error), feed, backoff=backoff)).process("p")
+    assert [found[0] for found in feed.verdicts] == [verdict]
+
+
+def broken_interval(failed: Attempt) -> float:
+    raise ZeroDivisionError("no interval")
+
+
+@pytest.mark.parametrize(
+    ("retry_error", "interval"),
+    [(PublishTimeout("no answer"), 1), (None, broken_interval), (None, lambda failed: "soon")],
+    ids=["not handed over", "interval raises", "interval is no number"],
+)
+def test_what_cannot_be_put_off_is_held_off(
+    feed: Feed, clock: ManualClock, retry_error: BaseException | None, interval: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed.retry_error = retry_error
+    bound(Route(failing(OSError("down")), feed, backoff=AsyncBackOff(3, interval)), clock).process("p")
+    assert feed.verdicts == []
+    clock.advance(0.1)
+    assert feed.verdicts == [("hand_back", "p")]
+    assert "down" in caplog.text, "the call's own error is not lost"
+    assert "it failed and could not be put off; it is delivered again in 0.1 s" in caplog.text
+
+
+# -- a dependency that cannot be had
+
+
+def needs(payload: Any, flaky: str) -> str:
+    return flaky
+
+
+def test_a_message_is_held_off_with_a_growing_pause(
+    feed: Feed, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    flaky, pauses = Flaky(), list[float]()
+    route = bound(Route(needs, feed, {"flaky": flaky}, backoff=AsyncBackOff(3, 1)), clock)
+    flaky.errors += [ConnectionError("database down")] * 9
+    for _ in range(9):
+        route.process("p")
+        assert feed.verdicts == [], "neither settled nor retried: the broker still has it"
+        ((due, _, _),) = clock.alarms
+        pauses.append(round(due - clock.now(), 3))
+        clock.advance(pauses[-1])
+        assert feed.verdicts == [("hand_back", "p")]
+        feed.verdicts.clear()
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10]
+    first = messages(caplog)[0][1]
+    assert "a dependency could not be had, so it did not run; it is delivered again in 0.1 s" in first
+    assert "flaky (Flaky): ConnectionError: database down" in caplog.text
+
+
+def test_the_pause_is_short_again_after_a_success(feed: Feed, clock: ManualClock) -> None:
+    flaky = Flaky()
+    route = bound(Route(needs, feed, {"flaky": flaky}), clock)
+    flaky.errors += [ConnectionError()] * 2
+    for _ in range(3):
+        route.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("had"))]
+    flaky.errors.append(ConnectionError())
+    clock.advance(10)
+    feed.verdicts.clear()
+    route.process("q")
+    clock.advance(0.1)
+    assert feed.verdicts == [("hand_back", "q")]
+
+
+# -- the callback
+
+
+class Callback:
+    """A callback that writes down what it gets."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.got: list[dict[str, Any]] = []
+
+    def __call__(self, payload: Any, retry: Attempt, context: CallInfo, exception: BaseException) -> str:
+        self.got.append({"payload": payload, "retry": retry, "context": context, "exception": exception})
+        if self.error is not None:
+            raise self.error
+        return "dropped"
+
+
+def with_callback(feed: Feed, callback: Any, error: BaseException, **options: Any) -> BoundRoute:
+    dependencies = {"retry": BackOffData(), "context": CallContext()}
+    return bound(CallbackRoute(failing(error), feed, dependencies, callback_target=callback, **options))
+
+
+def test_the_callback_gets_arguments_dependencies_and_the_error(feed: Feed) -> None:
+    callback, error = Callback(), OSError("down")
+    feed.attempt = Attempt(5, max_retries=5)
+    with_callback(feed, callback, error, backoff=AsyncBackOff(5, 1), translators=[Double()]).process("p")
+    (got,) = callback.got
+    assert (got["payload"], got["exception"], got["retry"].retry_count) == ("pp", error, 5)
+    assert (got["context"].call_id, got["context"].data) == ("orders.handle.1", {"user_id": 7})
+    assert feed.verdicts == [("settle", "p", Outcome(None, error))], "the caller gets the original error"
+
+
+@pytest.mark.parametrize(
+    ("backoff", "error", "called"),
+    [
+        (AsyncBackOff(5, 1), OSError(), False),
+        (AsyncBackOff(5, 1, [OSError]), ValueError(), True),
+        (AsyncBackOff(0, 1), OSError(), True),
+        (None, OSError(), True),
+        (None, SystemExit(), True),
+    ],
+)
+def test_when_the_callback_is_called(
+    feed: Feed, backoff: AsyncBackOff | None, error: BaseException, called: bool
+) -> None:
+    callback = Callback()
+    with_callback(feed, callback, error, backoff=backoff).process("p")
+    assert len(callback.got) == called
+
+
+@pytest.mark.parametrize("callback_error", [ValueError("callback broken"), SystemExit("callback broken")])
+def test_a_failing_callback_is_logged_and_the_message_settled(
+    feed: Feed, callback_error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = OSError("down")
+    with_callback(feed, Callback(callback_error), error).process("p")
+    assert feed.verdicts == [("settle", "p", Outcome(None, error))]
+    assert "its callback" in messages(caplog)[1][1]
+    assert "callback broken" in caplog.text
+
+
+def test_a_callback_that_takes_no_exception_gets_none(feed: Feed) -> None:
+    got: list[Any] = []
+    with_callback(feed, got.append, OSError()).process("p")
+    assert got == ["p"]
+
+
+# -- worker classes and observers
+
+
+class Loud(Worker):
+    def run(self) -> Outcome:
+        outcome = super().run()
+        return Outcome(f"{outcome.result}!")
+
+
+class BrokenRun(Worker):
+    def run(self) -> Outcome:
+        raise ZeroDivisionError("run broken")
+
+
+class BrokenInit(Worker):
+    def __init__(self, plan: Plan, call: Call) -> None:
+        raise ZeroDivisionError("init broken")
+
+
+def test_a_worker_class_can_change_how_calls_are_run(feed: Feed) -> None:
+    bound(Route(echo, feed, worker_class=Loud)).process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("p!"))]
+
+
+@pytest.mark.parametrize("worker_class", [BrokenRun, BrokenInit])
+def test_a_broken_worker_class_is_a_failure_of_the_call(feed: Feed, worker_class: type[Worker]) -> None:
+    callback = Callback()
+    route = bound(CallbackRoute(echo, feed, worker_class=worker_class, callback_target=callback))
+    route.process("p")
+    ((_, _, outcome),) = feed.verdicts
+    assert isinstance(outcome.error, ZeroDivisionError)
+
+
+def test_observers_hear_of_every_finished_attempt(feed: Feed) -> None:
+    route = bound(Route(echo, feed, translators=[Double()]))
+    heard: list[tuple[Any, Any, Any]] = []
+    assert isinstance(route.observers, list)
+    route.observers.append(lambda *told: heard.append(told))
+    route.process("p")
+    ((observed, call, outcome),) = heard
+    assert (observed, call.args, outcome) == (route, ("pp",), Outcome("pp"))
+
+
+def test_an_observer_may_go_while_the_others_are_told(feed: Feed) -> None:
+    route, heard = bound(Route(echo, feed)), list[str]()
+    observers = route.observers
+    assert isinstance(observers, list)
+
+    def leaves(*told: Any) -> None:
+        observers.remove(leaves)
+
+    observers += [leaves, lambda *told: heard.append("second")]
+    route.process("p")
+    assert heard == ["second"]
