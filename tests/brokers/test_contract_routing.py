@@ -123,4 +123,6 @@ def test_a_missing_exchange_does_not_hurt_other_messages(doors: Doors) -> None:
         bad.wait(soon())
     for confirmation in good:
         confirmation.wait(soon())
-    assert set(inbox.bodies(2)) == {"before", "after"}
+    arrived: set[str] = set()
+    while arrived != {"before", "after"}:  # one that was not confirmed before the error may come twice
+        arrived.add(inbox.next().body.decode())
