@@ -1,9 +1,9 @@
 """Turns verdicts about deliveries into the fewest commands to the broker. Pure.
 
-A channel's delivery tags are 1, 2, 3, ... The lowest unsettled tag is remembered, and which ones above it are settled;
-both sides agree on everything else. All that finished since the last time goes out together: rejects one by one, then
-the run of settled tags from the lowest on as one ``basic.ack`` with ``multiple``, then the later ones singly. A tag that
-still runs ends the run, and later tags never wait for it.
+A channel's delivery tags are 1, 2, 3 and so on. The lowest unsettled tag is remembered, and which ones above it are
+settled. All that finished since the last time goes out together: rejects one by one, then the run of settled tags
+from the lowest on as one ``basic.ack`` with ``multiple``, then the later ones singly. A tag that still runs ends the
+run, and later tags never wait for it.
 
 ``multiple`` must name a tag that is unsettled for the broker: for one that is settled the broker closes the channel
 (406, unknown delivery tag; RabbitMQ 3.10 to 4.3). So the run ends at its highest newly acknowledged tag.

@@ -57,8 +57,8 @@ def for_exchange(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
     why: PublishError
     if isinstance(error, amqp.NotFound):
         why = UnknownExchange(
-            f"exchange {name!r} does not exist, so the message went nowhere; start the service that declares it, declare it "
-            "before publishing, or correct the name"
+            f"exchange {name!r} does not exist, so the message went nowhere; start the service that declares it, "
+            "declare it before publishing, or correct the name"
         )
     else:
         why = PublishError(
@@ -97,5 +97,5 @@ def for_size(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
 
 def in_doubt(error: Exception) -> PublishError:
     return PublishError(
-        f"the broker closed the channel ({readable(error)}) before it confirmed the message, which may have been delivered"
+        f"the broker closed the channel ({readable(error)}) before it confirmed the message; it may have been delivered"
     )

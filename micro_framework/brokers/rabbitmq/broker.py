@@ -15,7 +15,8 @@ class RabbitMQBroker:
     """A RabbitMQ broker or cluster (`micro_framework.brokers.port.Broker`). Thread safe; nothing connects yet.
 
     Args:
-        uri: ``amqp://user:password@host:port/vhost``, or ``amqps://``; several, separated by semicolons, are tried in turn.
+        uri: ``amqp://user:password@host:port/vhost``, or ``amqps://``; several, separated by semicolons, take
+            turns.
         heartbeat: Seconds after which a silent broker is given up (at the latest after twice that); 0 for never.
         ssl: As kombu takes it: None, True, or a dict of options such as ``ca_certs``.
         login_method: ``PLAIN``, ``AMQPLAIN``, ``EXTERNAL``; None for PLAIN.

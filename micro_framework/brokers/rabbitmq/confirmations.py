@@ -137,5 +137,5 @@ class PendingPublish:
                 return
             try:
                 callback(self._error)
-            except Exception:  # noqa: BLE001 - it must not raise; if it does, the others still hear
+            except Exception:  # it must not raise; if it does, the others still hear
                 logger.exception("a callback of a publish raised, and callbacks must not")

@@ -1,7 +1,7 @@
 """A channel in confirm mode: an outbox, and what was written and waits for the broker's answer.
 
-Written under the link's gate by any thread; answers are handled on the reading thread. Tags count from 1 on each channel
-the broker opens, in the order of writing.
+Written under the link's gate by any thread; answers are handled on the reading thread. Tags count from 1 on each
+channel the broker opens, in the order of writing.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 BYTES_AT_ONCE = 262_144
 MOST_WAITING = 100_000
-"""Unwritten messages beyond which publishing is refused: without a connection, fire-and-forget would fill the memory."""
+"""Unwritten messages beyond which publishing is refused: without a connection they would fill the memory."""
 
 
 class ConfirmingChannel:
@@ -196,8 +196,9 @@ class ConfirmingChannel:
 def rejected(pending: PendingPublish) -> PublishError:
     publication = pending.publication
     return PublishRejected(
-        f"the broker refused the message for exchange {publication.exchange!r}, routing key {publication.routing_key!r} "
-        "(basic.nack): a queue it goes to is full (x-overflow: reject-publish) or broken; see the broker's log"
+        f"the broker refused the message for exchange {publication.exchange!r}, "
+        f"routing key {publication.routing_key!r} (basic.nack): a queue it goes to is full "
+        "(x-overflow: reject-publish) or broken; see the broker's log"
     )
 
 

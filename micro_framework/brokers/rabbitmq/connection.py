@@ -2,8 +2,8 @@
 
 What differs from py-amqp 5.4, and why:
 
-- `blocking_read`, through which py-amqp reads everything, polls; it never sets a timeout on the socket, which the writers
-  share, and a read that ran out of time has lost no byte.
+- `blocking_read`, through which py-amqp reads everything, polls; it never sets a timeout on the socket, which the
+  writers share, and a read that ran out of time has lost no byte.
 - Every wait inside a `within` block ends at its deadline.
 - Heartbeats are sent and watched wherever the connection waits. Bytes count, not frames: a frame that takes long to
   arrive is a sign of life.
@@ -45,7 +45,7 @@ POLL_SECONDS = 60.0
 CONTENT_METHODS = (DELIVER, RETURN)
 
 
-class Interrupted(Exception):  # noqa: N818 - no error: somebody asked for it
+class Interrupted(Exception):
     """The connection was to stop while it waited."""
 
 
@@ -230,7 +230,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self._frames = FrameBuffer()
         self._give_up_at = inf
 
-    def Transport(  # noqa: N802 - py-amqp's name
+    def Transport(  # noqa: N802 -- py-amqp's name
         self,
         host: str,
         connect_timeout: float | None,
@@ -282,8 +282,12 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         return bool(self.on_inbound_frame(frame))
 
     def serve(self) -> None:
-        """Wait for input or a wake-up, then handle every frame that has come."""
+        """Wait for input or a wake-up, and handle every frame that has come."""
+        self._handle_frames()  # a wait for some answer may have left others: poll knows nothing of them
         self.poll(inf)
+        self._handle_frames()
+
+    def _handle_frames(self) -> None:
         frames = self._frames
         while (frame := frames.next()) is not None:
             self.on_inbound_frame(frame)

@@ -1,8 +1,8 @@
 """The consuming door: one connection, one channel, any number of queues.
 
-A delivery belongs to the channel it came by, its generation: `Generation` holds that channel's tags. When the channel or
-the connection is lost the generation is too: later verdicts about its deliveries are dropped, for the broker has taken
-the messages back and delivers them again, under new tags.
+A delivery belongs to the channel it came by, its generation: `Generation` holds that channel's tags. When the channel
+or the connection is lost the generation is too: later verdicts about its deliveries are dropped, for the broker has
+taken the messages back and delivers them again, under new tags.
 """
 
 import logging
@@ -29,7 +29,7 @@ CHANNEL = 1
 MOST_AT_ONCE = 1000
 """Verdicts in one write."""
 QUICK_SECONDS = 5.0
-"""A channel that the broker closes sooner than this after the last time is answered with a new connection, after a pause."""
+"""When the broker closes a channel sooner than this after the last time, a pause and a new connection follow."""
 
 
 class Generation:
@@ -192,7 +192,7 @@ class RabbitMQConsumer:
         delivery = RabbitMQDelivery(generation, tag, redelivered, subscription.queue.name, method, at + 9, header, body)
         try:
             subscription.on_message(delivery)
-        except Exception:  # noqa: BLE001 - it must not raise; if it does, the others still get theirs
+        except Exception:  # it must not raise; if it does, the others still get theirs
             logger.exception("the callback for queue %r raised, and callbacks must not", subscription.queue.name)
 
     def _on_cancelled(self, tag: bytes) -> None:

@@ -114,6 +114,6 @@ class Declarer:
 
 
 def difference_in(text: str) -> str:
-    """What differs, from the broker's words: ``inequivalent arg 'durable' for exchange 'x' in vhost '/': received ...``."""
+    """What differs, in the broker's words, without the rest of its sentence."""
     match = re.search(r"inequivalent arg '([^']*)'.*?: (received .*)", text)
     return f"{match[1]}: {match[2]}" if match else text

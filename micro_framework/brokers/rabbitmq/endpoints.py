@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from kombu import Connection as KombuConnection
+from kombu.connection import Connection as KombuConnection
 from kombu.transport import pyamqp
 from kombu.utils.url import parse_url
 
@@ -41,19 +41,19 @@ class Address:
         return f"{self.scheme}://{self.user}@{self.host}:{self.port}{vhost}"
 
 
-class LinkTransport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
+class LinkTransport(pyamqp.Transport):
     """kombu's transport, with our connection."""
 
     Connection = LinkConnection
 
 
-class TLSLinkTransport(pyamqp.SSLTransport):  # type: ignore[misc]  # kombu has no types
+class TLSLinkTransport(pyamqp.SSLTransport):
     """The same for ``amqps``."""
 
     Connection = LinkConnection
 
 
-class LinkKombuConnection(KombuConnection):  # type: ignore[misc]  # kombu has no types
+class LinkKombuConnection(KombuConnection):
     """kombu's connection, with our transport, also after a move to another host."""
 
     def get_transport_cls(self) -> Any:
@@ -88,7 +88,8 @@ class Endpoints:
         uris = [part.strip() for part in uri.split(";") if part.strip()]
         refuse_unusable(uris)
         self._options = dict(transport_options or {})
-        self._kombu = LinkKombuConnection(
+        make: Any = LinkKombuConnection  # kombu has hardly any types
+        self._kombu: Any = make(
             ";".join(uris),
             ssl=dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
             heartbeat=heartbeat or 0,

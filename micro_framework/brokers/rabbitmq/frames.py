@@ -5,11 +5,11 @@ one shared buffer under a lock; here the reading thread only finds where a messa
 its own thread. Layouts: AMQP 0-9-1 specification, 2.3.5 (frames), 4.2.6 (content), amqp0-9-1.xml (methods).
 """
 
+import struct
 from calendar import timegm
 from collections.abc import Mapping
 from datetime import datetime
 from struct import Struct, pack
-from struct import error as StructError
 from typing import Any
 
 from amqp.basic_message import Message
@@ -135,7 +135,7 @@ def publish_frames(channel: int, publication: Publication, frame_max: int) -> by
         frame_max: The largest frame the connection takes, in bytes.
 
     Raises:
-        MessageTooLarge: The header does not fit a frame; the broker would close the connection (501, seen on 3.10 to 4.3).
+        MessageTooLarge: The header does not fit a frame; the broker would close the connection (501).
         PublishError: A property is nothing that AMQP can carry.
     """
     body = publication.body
@@ -160,9 +160,9 @@ def frame(kind: int, channel: int, payload: bytes) -> bytes:
 def refuse_large_header(header: bytes, publication: Publication, frame_max: int) -> None:
     if len(header) + FRAME_OVERHEAD > frame_max:
         raise MessageTooLarge(
-            f"the headers of the message for exchange {publication.exchange!r}, routing key {publication.routing_key!r} "
-            f"take {len(header)} bytes; a frame of this connection takes {frame_max - FRAME_OVERHEAD}; "
-            "send less in the headers (or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
+            f"the headers of the message for exchange {publication.exchange!r}, "
+            f"routing key {publication.routing_key!r}, take {len(header)} bytes; expected at most "
+            f"{frame_max - FRAME_OVERHEAD}, what a frame of this connection takes; send less in the headers (or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
         )
 
 
@@ -203,7 +203,7 @@ def short_string(value: object, name: str) -> bytes:
 def packed_table(value: Mapping[str, Any], name: str) -> bytes:
     try:
         table: bytes = dumps("F", [dict(value)])
-    except (FrameSyntaxError, StructError, TypeError, ValueError, AttributeError) as error:
+    except (FrameSyntaxError, struct.error, TypeError, ValueError, AttributeError) as error:
         raise PublishError(f"the {name} cannot travel in an AMQP table: {error}; send text instead") from error
     return table
 

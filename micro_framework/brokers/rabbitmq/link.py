@@ -1,7 +1,7 @@
-"""One connection that looks after itself: a thread that connects, reads, and connects again, and writes from any thread.
+"""One connection that looks after itself: a thread that connects, reads, and connects again; writes from any thread.
 
-The rule that everything here serves: any thread may write, one at a time and in one order; exactly one thread, the link's
-own, reads; and no call that waits for an answer is made on any other thread.
+The rule that everything here serves: any thread may write, one at a time and in one order; exactly one thread, the
+link's own, reads; and no call that waits for an answer is made on any other thread.
 
 Writing: whoever has something to say leaves it with the link's owner (a list of settled deliveries, a queue of
 publications) and calls `Link.flush`. One of the callers gets the gate and writes for all, everything in one send; the
@@ -41,7 +41,7 @@ class LinkOwner(Protocol):
     """What a link asks of the door it belongs to."""
 
     def set_up(self, connection: LinkConnection) -> None:
-        """Open channels, declare, consume: on the reading thread, after each connect. What it raises ends the attempt."""
+        """Open channels, declare, consume; on the reading thread, after each connect. An error ends the attempt."""
 
     def has_output(self) -> bool:
         """Whether there is anything to write."""
@@ -232,7 +232,7 @@ class Link:
             self._close_politely()
         except Interrupted:
             return None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next connection comes after it
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the next connection comes after it
             return error
         finally:
             self._disconnect()
@@ -256,9 +256,12 @@ class Link:
     def _serve(self) -> None:
         connection = self.connection
         assert connection is not None
-        while not self._stopping():
+        while True:
             self._run_jobs()
             self.flush()
+            # Looked at last: a job that waits for an answer takes every wake-up meanwhile.
+            if self._stopping():
+                return
             connection.serve()
 
     def _run_jobs(self) -> None:

@@ -1,8 +1,8 @@
 """The publishing door: one connection; a channel for publishing, another for delays, each with pipelined confirms.
 
-Any thread packs its message, appends it to a channel's outbox and flushes the link; whoever gets the link's gate numbers
-and writes everything in the outbox. What is written waits under its number until the broker's answer comes. When the
-connection or the channel is lost, what waits goes back to the head of the outbox, in order, and is sent again.
+Any thread packs its message, appends it to a channel's outbox and flushes the link; whoever gets the link's gate
+numbers and writes everything in the outbox. What is written waits under its number until the broker's answer comes.
+When the connection or the channel is lost, what waits goes back to the head of the outbox, in order, and is sent again.
 """
 
 import logging
@@ -120,9 +120,12 @@ class RabbitMQPublisher:
             pending.finish(error)
             return pending
         self._link.flush()
-        if self._link.finished:  # since the look above; nobody looks into the outbox any more
-            channel.fail_all(self._closed_error)
+        self._fail_what_came_too_late(channel)
         return pending
+
+    def _fail_what_came_too_late(self, channel: ConfirmingChannel) -> None:
+        if self._link.finished:
+            channel.fail_all(self._closed_error)
 
     def _closed_error(self) -> PublishError:
         why = "it was stopped" if self._link.started or self._closing else "call start() first"

@@ -46,8 +46,8 @@ def refusal_for(error: BaseException, address: Address) -> BrokerRefused | None:
 def tls_refusal(error: BaseException, address: Address) -> str | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
-            f"the certificate of {address} was not accepted: {error.verify_message}; expected one that a known authority "
-            "signed for this host name; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
+            f"the certificate of {address} was not accepted: {error.verify_message}; expected one that a known "
+            "authority signed for this host name; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
         )
     if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"):
         return f"{address} does not speak TLS on that port; use its TLS port (often 5671), or amqp:// without AMQP_SSL"
@@ -69,8 +69,8 @@ def amqp_refusal(error: amqp.AMQPError, address: Address) -> str | None:
         return not_allowed(error, said, address.vhost, vhost, permissions)
     if isinstance(error, amqp.PreconditionFailed) and (error.method_sig or (0,))[0] in DECLARING:
         return (
-            f"something exists with other flags: {said}; declare it with the flags it has, or delete it (when it is empty) "
-            "and let it be declared anew: " + deletion(error.reply_text or "", vhost)
+            f"something exists with other flags: {said}; declare it with the flags it has, or delete it when it is "
+            "empty and let it be declared anew: " + deletion(error.reply_text or "", vhost)
         )
     if isinstance(error, amqp.ResourceLocked):
         return (
@@ -86,7 +86,8 @@ def amqp_refusal(error: amqp.AMQPError, address: Address) -> str | None:
 
 def not_allowed(error: amqp.AMQPError, said: str, name: str, vhost: str, permissions: str) -> str | None:
     if "not found" in error.reply_text:
-        return f"the virtual host {name!r} does not exist: {said}; create it: rabbitmqctl add_vhost {vhost} && {permissions}"
+        fix = f"rabbitmqctl add_vhost {vhost} && {permissions}"
+        return f"the virtual host {name!r} does not exist: {said}; create it: {fix}"
     return f"the virtual host {name!r} is not open to this user: {said}; grant it with: {permissions}"
 
 

@@ -1,9 +1,9 @@
 """The socket under a connection: never blocking once it is open, written by any thread, read by one.
 
 `send` hands bytes to the kernel as far as it takes them and keeps the rest; whoever reads the connection sends the rest
-when poll says so. So no thread ever waits inside a write: not the caller of a publish behind a connection that the broker
-does not read (memory alarm), and not the reader behind a caller. A failed write only marks the transport as `broken` and
-wakes the reader, which alone closes the socket: another thread could otherwise write into a socket number used anew.
+when poll says so. So no thread ever waits inside a write: not the caller of a publish on a connection that
+the broker does not read (memory alarm), and not the reader behind a caller. A failed write only marks the transport as
+`broken` and wakes the reader, which alone closes the socket: a socket number used anew must not be written to.
 
 py-amqp's own transports set timeouts on the shared socket; with a second thread that breaks off writes in mid-frame.
 """
