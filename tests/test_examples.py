@@ -81,36 +81,37 @@ def test_the_first_service_stops_cleanly_on_rabbitmq(rabbit):
         assert ended(process) == 0
 
 
+class Source:
+    """Dispatches the event that the routes handle, when its clock is turned."""
+
+    name = "my_exchange"
+    dispatch = Producer()
+    payload: dict[str, object]
+
+    @TimeEntrypoint(interval=1)
+    def send(self):
+        self.dispatch("my_routing_key", self.payload)
+
+
+def run_routes(routes, config, payload):
+    """Until the second route has handled an event of the first one."""
+    source = type("Source", (Source,), {"payload": payload})
+    clock = ManualClock()
+    with Runner([*routes, source], config | {"AMQP_URI": "memory://routes-example"}, clock=clock) as runner:
+        with wait_for(runner, "tasks.test2", DEADLINE):
+            clock.advance(1)
+
+
 def test_the_routes_run_on_the_embedded_broker(routes_example, capsys):
-    class Source:
-        name = "my_exchange"
-        dispatch = Producer()
-
-        @TimeEntrypoint(interval=3600, eager=True)
-        def send(self):
-            self.dispatch("my_routing_key", {"number": 1})
-
-    config = routes_example["config"] | {"AMQP_URI": "memory://routes-example"}
-    with Runner([*routes_example["routes"], Source], config) as runner, wait_for(runner, "tasks.test2", DEADLINE):
-        pass
+    run_routes(routes_example["routes"], routes_example["config"], {"number": 1})
     assert "test2 got {'number': 1}" in capsys.readouterr().out
 
 
 def test_the_callback_of_the_routes_is_called_after_the_last_attempt(routes_example, capsys):
-    class Source:
-        name = "my_exchange"
-        dispatch = Producer()
-
-        @TimeEntrypoint(interval=3600, eager=True)
-        def send(self):
-            self.dispatch("my_routing_key", {"fails": True})
-
     with_retries, second = routes_example["routes"]
     assert isinstance(with_retries, CallbackRoute)
     with_retries.backoff = AsyncBackOff(max_retries=5, interval=1)
-    config = routes_example["config"] | {"AMQP_URI": "memory://routes-example"}
-    with Runner([with_retries, second, Source], config) as runner, wait_for(runner, "tasks.test2", DEADLINE):
-        pass
+    run_routes([with_retries, second], routes_example["config"], {"fails": True})
     output = capsys.readouterr().out
     assert "test failed 6 times for {'fails': True}" in output
     assert "test2 got {'failed': {'fails': True}}" in output

@@ -1,7 +1,7 @@
 """``micro-framework demo``: two services that talk to each other, shown live.
 
 Rooms: `shop` (the two services), `ledger` (what was sent, what arrived, what failed), `live` and `plain` (how it is
-shown), `leftovers` (what has to be deleted on a real broker), `show` (the course of it all).
+shown), `show` (the course of it all).
 """
 
 import os

@@ -1,6 +1,7 @@
 """The two services of the demo: orders are placed, paid for, and shipped or cancelled."""
 
 import uuid
+from dataclasses import replace
 from typing import Any, cast
 
 from micro_framework.amqp.dependencies import Dispatch, Producer
@@ -10,8 +11,20 @@ from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
+from micro_framework.wire.naming import Queue
 
-__all__ = ["ORDER_INTERVAL", "RETRIES", "RETRY_AFTER", "CardExpired", "Send", "Sender", "TerminalBusy", "open_shop"]
+__all__ = [
+    "ORDER_INTERVAL",
+    "QUEUE_LEASE",
+    "RETRIES",
+    "RETRY_AFTER",
+    "CardExpired",
+    "PassingListener",
+    "Send",
+    "Sender",
+    "TerminalBusy",
+    "open_shop",
+]
 
 ORDER_INTERVAL = 0.05
 """Seconds between orders."""
@@ -19,6 +32,18 @@ RETRIES, RETRY_AFTER = 3, 700
 """How often a payment is tried again, and how many milliseconds later."""
 BUSY_EVERY, EXPIRED_EVERY = 8, 40
 """Of every so many orders one meets a busy card terminal, and one has a card that no retry makes valid."""
+
+
+QUEUE_LEASE = 60_000
+"""Milliseconds that a queue outlives its consumer on a real broker: longer than any reconnect, and then it is gone."""
+
+
+class PassingListener(EventListener):
+    """An `EventListener` whose queue the broker removes a while after its consumer is gone, however that went."""
+
+    def queue(self) -> Queue:
+        """Nameko's queue, with a lease."""
+        return replace(super().queue(), arguments={"x-expires": QUEUE_LEASE})
 
 
 class TerminalBusy(Exception):
@@ -67,11 +92,14 @@ class Sender(Dependency[Send]):
         return Send(producer.get_dependency(worker), self.ledger)
 
 
-def open_shop(ledger: Ledger, run: str | None = None) -> tuple[type, type]:
+def open_shop(
+    ledger: Ledger, listener: type[EventListener] = EventListener, run: str | None = None
+) -> tuple[type, type]:
     """The two service classes, with names of their own so that two demos on one broker do not share queues.
 
     Args:
         ledger: Where messages are noted.
+        listener: What drives the methods: `PassingListener` leaves no queues behind.
         run: What tells the names apart; None: something random.
     """
     run = run or uuid.uuid4().hex[:6]
@@ -88,12 +116,12 @@ def open_shop(ledger: Ledger, run: str | None = None) -> tuple[type, type]:
                 self.send("order_placed", order, euros=10 + order % 90)
             return order
 
-        @EventListener(payments, "payment_taken")
+        @listener(payments, "payment_taken")
         def ship(self, payload: dict[str, Any]) -> None:
             if payload["tries"] > 1:
                 ledger.note(f"order {payload['order']} shipped after {payload['tries']} tries", "good")
 
-        @EventListener(payments, "payment_declined")
+        @listener(payments, "payment_declined")
         def cancel(self, payload: dict[str, Any]) -> None:
             ledger.note(f"order {payload['order']} cancelled: {payload['reason']}", "bad")
 
@@ -103,7 +131,7 @@ def open_shop(ledger: Ledger, run: str | None = None) -> tuple[type, type]:
         retry = BackOffData()
 
         @route(
-            EventListener(orders, "order_placed"),
+            listener(orders, "order_placed"),
             backoff=AsyncBackOff(max_retries=RETRIES, interval=RETRY_AFTER),
             on_failure="decline",
         )

@@ -14,11 +14,11 @@ from typing import Any, Protocol, Self
 import click
 from rich.console import Console
 
+from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.cli.demo.ledger import Ledger, Snapshot
-from micro_framework.cli.demo.leftovers import delete, leftovers_of
 from micro_framework.cli.demo.live import LiveView, can_show_live
 from micro_framework.cli.demo.plain import PlainView, RouteRow, Stage, rows_of, summary
-from micro_framework.cli.demo.shop import open_shop
+from micro_framework.cli.demo.shop import PassingListener, open_shop
 from micro_framework.config import redact_uri
 from micro_framework.exceptions import StartTimeout
 from micro_framework.runner import Runner
@@ -124,22 +124,30 @@ def run_demo(seconds: float, uri: str | None) -> bool:
     """
     ledger = Ledger()
     name = redact_uri(uri) if uri else EMBEDDED
-    runner = Runner(open_shop(ledger), config_for(uri))
+    runner = Runner(open_shop(ledger, listener_for(uri)), config_for(uri))
     runner.observers.append(ledger.observe)
     rows = rows_of(runner.assembly.routes)
     with LogNotes(ledger) as log:
         with started(runner, name, log), StopRequests() as stops, view_for(name, rows) as view:
             perform(runner, ledger, view, stops, seconds)
-        tidy_up(runner, uri)
     missing = ledger.missing()
     click.echo(summary(name, rows, ledger.snapshot(whole=True), missing))
     return not missing
 
 
+def listener_for(uri: str | None) -> type[EventListener]:
+    """What leaves nothing behind: the embedded broker ends with the process, a real one ends queues by their lease."""
+    return EventListener if uri is None or uri.startswith("memory:") else PassingListener
+
+
 def config_for(uri: str | None) -> dict[str, Any]:
-    """The configuration of the two services."""
-    embedded = f"memory://demo-{uuid.uuid4().hex[:6]}"
-    return {"AMQP_URI": uri or embedded, "START_TIMEOUT": START_SECONDS, "MAX_WORKERS": WORKERS}
+    """The configuration of the two services; an exchange goes with the last queue that is bound to it."""
+    return {
+        "AMQP_URI": uri or f"memory://demo-{uuid.uuid4().hex[:6]}",
+        "AUTO_DELETE_EVENT_EXCHANGES": True,
+        "START_TIMEOUT": START_SECONDS,
+        "MAX_WORKERS": WORKERS,
+    }
 
 
 @contextlib.contextmanager
@@ -195,15 +203,3 @@ def raise_failure(runner: Runner) -> None:
     """End the demo where the runner has failed for good."""
     if runner.lifecycle.failure is not None:
         raise runner.lifecycle.failure
-
-
-def tidy_up(runner: Runner, uri: str | None) -> None:
-    """Delete the demo's queues and exchanges from a real broker; if that cannot be done, say what is left."""
-    if uri is None or uri.startswith("memory:"):
-        return
-    leftovers = leftovers_of(runner)
-    try:
-        delete(uri, leftovers)
-    except Exception as error:  # noqa: BLE001 -- kombu raises what its transports raise; nothing is lost by it
-        names = ", ".join((*leftovers.queues, *leftovers.exchanges))
-        click.echo(f"could not delete what the demo declared ({type(error).__name__}: {error}): {names}", err=True)
