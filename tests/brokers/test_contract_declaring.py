@@ -92,14 +92,16 @@ def test_a_publisher_declares_before_and_after_its_start(doors: Doors) -> None:
     publisher.publish(message("key", to="after")).wait(soon())
 
 
-def test_exchanges_can_be_left_to_others(doors: Doors) -> None:
-    doors.publisher([exchange("theirs")]).wait_ready(soon())
+def test_exchanges_can_be_left_to_others(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "micro_framework")
+    assert doors.publisher([exchange("payments.events")]).wait_ready(soon())
     inbox = Inbox()
-    ours = queue("ours", (exchange("theirs", durable=False), "#"))
+    ours = queue("ours", (OTHER_FLAGS["transient"], "#"))
     consumer = doors.consumer(Subscription(ours, 1, inbox.take, declare_exchanges=False))
     assert consumer.wait_ready(soon())
-    doors.send(message("key", "found", to="theirs"))
+    doors.send(message("key", "found", to="payments.events"))
     assert inbox.next().body == b"found"
+    assert adoptions(caplog) == []
 
 
 # Queues

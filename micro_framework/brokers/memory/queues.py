@@ -169,6 +169,7 @@ class StoredQueue:
 
     def take_back(self, entries: Iterable[Entry]) -> None:
         """Put delivered messages back where they came from, marked as redelivered."""
+        # The last one first, so that each finds its place at the head.
         for entry in sorted(entries, key=lambda entry: entry.position, reverse=True):
             entry.redelivered = True
             self._insert(entry)

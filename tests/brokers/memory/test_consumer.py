@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 
 from micro_framework.brokers.memory import MemoryBroker
-from micro_framework.brokers.port import DoorEvents, Subscription, Verdict
+from micro_framework.brokers.port import Delivery, DoorEvents, Subscription, Verdict
 from micro_framework.exceptions import BrokerError
-from tests.brokers.probes import SECONDS, Doors, Inbox, message, queue, soon
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
 
 JOBS = queue("jobs")
 
@@ -93,6 +93,36 @@ def test_a_cancelled_consumer_does_not_come_back_after_a_lost_connection(doors: 
     other, _ = doors.consuming(JOBS)
     assert other.next().body == b"for another"
     assert inbox.is_empty
+
+
+def test_an_exchange_left_to_others_must_be_there(doors: Doors) -> None:
+    diary = Diary()
+    ours = queue("ours", (exchange("theirs"), "#"))
+    doors.consumer(Subscription(ours, 1, Inbox().take, declare_exchanges=False), events=diary.events)
+    diary.wait_for("refused")
+    assert "'theirs' does not exist" in str(diary.errors[0])
+
+
+def test_nothing_is_lost_among_requeues_and_lost_connections(doors: Doors) -> None:
+    seen: set[bytes] = set()
+    everything = threading.Event()
+
+    def on_message(delivery: Delivery) -> None:
+        if not delivery.redelivered and delivery.body.endswith(b"3"):
+            delivery.settle(Verdict.REQUEUE)
+            return
+        seen.add(delivery.body)
+        delivery.settle(Verdict.ACK)
+        if len(seen) == 2000:
+            everything.set()
+
+    for prefetch in (1, 7, 0):
+        assert doors.consumer(Subscription(JOBS, prefetch, on_message)).wait_ready(soon())
+    for number in range(2000):
+        doors.send(message("jobs", str(number)))
+        if number % 100 == 0:
+            doors.broker.drop_connections()  # type: ignore[attr-defined]
+    assert everything.wait(SECONDS)
 
 
 def test_two_subscriptions_of_one_door_to_one_queue_give_nothing_to_each_other_at_the_end(doors: Doors) -> None:
