@@ -222,6 +222,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
     """
 
     Channel = LinkChannel
+    _transport: Any
 
     def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] = never, **options: Any) -> None:
         super().__init__(frame_handler=content_frames, **options)
@@ -257,6 +258,18 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         """Close the socket without a word. Only the reading thread may."""
         if self._transport is not None:
             self.collect()
+
+    def abandon(self) -> None:
+        """In a forked child: close its copy of the socket, which leaves the parent's connection alone."""
+        transport, self._transport = self._transport, None
+        if transport is not None and transport.sock is not None:
+            transport.sock.close()
+
+    @property
+    def stream(self) -> PlainTransport | TLSTransport | None:
+        """The socket, None once closed; py-amqp's property of another name would connect anew."""
+        stream: PlainTransport | TLSTransport | None = self._transport
+        return stream
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -294,7 +307,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     def poll(self, deadline: float) -> None:
         """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions."""
-        transport = self._transport  # the property without underscore would connect anew
+        transport = self.stream
         if transport is None:
             raise ConnectionError("the connection is closed")
         wake_at = min(deadline, self.look_after_heartbeats(transport))

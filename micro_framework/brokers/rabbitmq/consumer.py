@@ -162,6 +162,7 @@ class RabbitMQConsumer:
         channel.on_deliver = self._on_deliver
         channel.on_closed = self._on_channel_closed
         self._generation = Generation(self._link, channel)
+        self._unseen = []
         if not self._cancelled:
             for tag, subscription in self._by_tag.items():
                 self._consume(channel, tag, subscription)

@@ -162,7 +162,8 @@ def refuse_large_header(header: bytes, publication: Publication, frame_max: int)
         raise MessageTooLarge(
             f"the headers of the message for exchange {publication.exchange!r}, "
             f"routing key {publication.routing_key!r}, take {len(header)} bytes; expected at most "
-            f"{frame_max - FRAME_OVERHEAD}, what a frame of this connection takes; send less in the headers (or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
+            f"{frame_max - FRAME_OVERHEAD}, what a frame of this connection takes; send less in the headers "
+            "(or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
         )
 
 

@@ -103,7 +103,7 @@ class Link:
         self.ready = False
         self.blocked = False
         self.trouble = "not connected yet"
-        self.process = os.getpid()
+        self.forked = False
         open_links.add(self)
 
     # What any thread may ask.
@@ -161,11 +161,9 @@ class Link:
 
     def _write(self) -> bool:
         connection = self._writable
-        if connection is None or self.blocked:
-            return False
-        transport = connection.transport
-        if transport.congested:
-            return False  # the reader flushes when there is room again
+        transport = connection.stream if connection is not None else None
+        if transport is None or self.blocked or transport.congested:
+            return False  # the reader flushes when that has changed
         if data := self._owner.take_output():
             transport.send(data)
         self._owner.output_written()
@@ -203,8 +201,21 @@ class Link:
         if never_started:
             self._owner.ended(None)
         self._wake()
-        if self._thread is not None and self._thread is not current_thread() and self.process == os.getpid():
+        if self._thread is not None and self._thread is not current_thread() and not self.forked:
             self._thread.join(max(0.0, deadline - monotonic()))
+
+    def abandon(self) -> None:
+        """In a forked child: forget the connection, which is the parent's. Locks may be held by threads left behind."""
+        self._changed, self.gate = Condition(), Lock()
+        if self._thread is None or self._over:
+            return
+        self.forked = self._over = True
+        self.ready = False
+        connection, self.connection, self._writable = self.connection, None, None
+        if connection is not None:
+            connection.abandon()
+        if self._waker is not None:
+            self._waker.close()
 
     def _wake(self) -> None:
         if self._waker is not None:
@@ -251,7 +262,7 @@ class Link:
         self._reconnection.connected(monotonic())
         logger.info("%s is connected to %s", self.title, self._endpoints.current)
         self._set_ready(True)
-        self._events.on_ready()
+        self._tell(self._events.on_ready)
 
     def _serve(self) -> None:
         connection = self.connection
@@ -292,7 +303,7 @@ class Link:
         self._set_ready(False)
         self._owner.lost(error)
         if was_ready:
-            self._events.on_lost(error)
+            self._tell(lambda: self._events.on_lost(error))
         refusal = refusal_for(error, address)
         if self._reconnection.is_final(refusal is not None, monotonic()):
             self._refusal = refusal
@@ -319,8 +330,15 @@ class Link:
         self._run_jobs()
         assert self._waker is not None
         self._waker.close()
-        if self._refusal is not None:
-            self._events.on_refused(self._refusal)
+        refusal = self._refusal
+        if refusal is not None:
+            self._tell(lambda: self._events.on_refused(refusal))
+
+    def _tell(self, event: Callable[[], None]) -> None:
+        try:
+            event()
+        except Exception:  # it must not raise; if it does, the connection is none the worse
+            logger.exception("an event handler of %s raised, and handlers must not", self.title)
 
     def _set_ready(self, ready: bool) -> None:
         with self._changed:
@@ -341,3 +359,12 @@ class Link:
 
 
 open_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def abandon_links() -> None:
+    """Two processes on one connection would garble it; only the one that opened it keeps it."""
+    for link in list(open_links):
+        link.abandon()
+
+
+os.register_at_fork(after_in_child=abandon_links)

@@ -104,7 +104,7 @@ class RabbitMQPublisher:
     def stop(self, deadline: float) -> None:
         """Wait for outstanding confirms, close the connection, end the thread."""
         self._closing = True
-        if self._link.started:
+        if self._link.started and not self._link.finished:
             for channel in self._channels:
                 for pending in channel.pending():
                     pending.wait_quietly(deadline)
@@ -128,7 +128,10 @@ class RabbitMQPublisher:
             channel.fail_all(self._closed_error)
 
     def _closed_error(self) -> PublishError:
-        why = "it was stopped" if self._link.started or self._closing else "call start() first"
+        if self._link.forked:
+            why = "it belongs to the process that this one was forked from; make a new one here"
+        else:
+            why = "it was stopped" if self._link.started or self._closing else "call start() first"
         return PublishError(f"{self._link.title} cannot publish: {self._refusal or why}")
 
     def _state(self) -> str:
