@@ -1,7 +1,7 @@
 """`EventListener` and `QueueListener`: messages drive targets, with Nameko's queues, verdicts and headers."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -21,6 +21,10 @@ __all__ = ["EventListener", "MessageListener", "QueueListener"]
 
 ORIGIN_EXCHANGE, ORIGIN_KEY = "mf-exchange", "mf-routing-key"
 """Headers of a message that was put off: where it was published to in the first place."""
+
+DELAY_TRACES = ("x-death", "x-first-death-", "x-last-death-")
+"""What headers begin with that RabbitMQ adds to a message that waited in a delay queue; the context data of the call is
+what the sender sent, whichever attempt it is."""
 
 PREVIEW = 60
 """Bytes of a body that are logged when it cannot be decoded."""
@@ -80,7 +84,7 @@ class MessageListener(Entrypoint):
         """
         headers = item.headers
         payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
-        context, parents = decode_context(headers)
+        context, parents = decode_context(without_traces(headers) if ORIGIN_EXCHANGE in headers else headers)
         service, method = self.route.service, self.route.method
         stack = grow_stack(parents, new_call_id(service, method, str(uuid.uuid4())), self.tracked)
         attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
@@ -124,6 +128,11 @@ class MessageListener(Entrypoint):
         copy = Publication("", item.queue, item.body, replace(item.properties, headers=headers), mandatory=True)
         self.publisher.delay(copy, item, delay)
         item.settle(Verdict.ACK)
+
+
+def without_traces(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The headers of a message that was put off, without what the broker added meanwhile."""
+    return {name: value for name, value in headers.items() if not name.startswith(DELAY_TRACES)}
 
 
 class EventListener(MessageListener):
