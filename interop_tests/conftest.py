@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from interop_tests.nameko_process import Nameko, NamekoDriver
-from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.broker_state import BrokerAdmin, VHost
 
 NAMEKO_VERSIONS = ("2.14.1", "3.0.0rc11")
 TEST_SECONDS = 120
@@ -16,7 +16,9 @@ nameko_key = pytest.StashKey[Nameko]()
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "nameko" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("timeout"):
+        if {"nameko", "shared_nameko"} & set(getattr(item, "fixturenames", ())) and not item.get_closest_marker(
+            "timeout"
+        ):
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
@@ -28,6 +30,15 @@ def nameko(request: pytest.FixtureRequest, rabbit: VHost) -> Iterator[Nameko]:
         yield real
 
 
+@pytest.fixture(scope="module", params=NAMEKO_VERSIONS)
+def shared_nameko(request: pytest.FixtureRequest, broker: BrokerAdmin) -> Iterator[Nameko]:
+    """Real Nameko on a virtual host that all tests of a module share, once for each version."""
+    vhost = VHost(broker, broker.add_vhost())
+    with contextlib.closing(Nameko(request.param, vhost)) as real:
+        yield real
+    broker.delete_vhost(vhost.name)
+
+
 @pytest.fixture
 def nameko_driver(nameko: Nameko) -> NamekoDriver:
     """Nameko's own standalone client and dispatcher."""
@@ -37,6 +48,7 @@ def nameko_driver(nameko: Nameko) -> NamekoDriver:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if report.failed and nameko_key in item.stash:
-        report.sections.extend(item.stash[nameko_key].outputs())
+    shared = getattr(item, "funcargs", {}).get("shared_nameko")
+    if report.failed and (shared is not None or nameko_key in item.stash):
+        report.sections.extend((shared or item.stash[nameko_key]).outputs())
     return report
