@@ -1,0 +1,91 @@
+"""kombu's objects as the broker port takes them."""
+
+from typing import Any
+
+import pytest
+from kombu import Exchange as KombuExchange, Queue as KombuQueue, binding as kombu_binding
+
+from micro_framework.amqp.topology import event_exchange_for, exchange_from, queue_from
+from micro_framework.config import Settings
+from micro_framework.wire.naming import Binding, Exchange, Queue
+
+JOBS = Exchange("jobs", "direct")
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        (KombuExchange("jobs", type="direct"), JOBS),
+        (KombuExchange("jobs", type="topic", durable=False), Exchange("jobs", "topic", durable=False)),
+        (KombuExchange("jobs", type="fanout", auto_delete=True), Exchange("jobs", "fanout", auto_delete=True)),
+        (KombuExchange("jobs"), JOBS),
+        (KombuExchange(""), Exchange("", "direct")),
+        (JOBS, JOBS),
+    ],
+)
+def test_exchanges(given: Any, taken: Exchange) -> None:
+    assert exchange_from(given) == taken
+
+
+def test_arguments_of_an_exchange() -> None:
+    given = KombuExchange("jobs", type="direct", arguments={"alternate-exchange": "rest"})
+    assert exchange_from(given).arguments == {"alternate-exchange": "rest"}
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("mail", Queue("mail")),
+        (Queue("mail", durable=False), Queue("mail", durable=False)),
+        (KombuQueue("mail"), Queue("mail")),
+        (KombuQueue("mail", durable=False, auto_delete=True), Queue("mail", durable=False, auto_delete=True)),
+        # kombu makes an exclusive queue auto-delete as well
+        (KombuQueue("mail", exclusive=True), Queue("mail", exclusive=True, auto_delete=True)),
+        (
+            KombuQueue("mail", KombuExchange("jobs"), routing_key="m"),
+            Queue("mail", bindings=(Binding(JOBS, "m"),)),
+        ),
+        (
+            KombuQueue("mail", [kombu_binding(KombuExchange("jobs"), routing_key=key) for key in "ab"]),
+            Queue("mail", bindings=(Binding(JOBS, "a"), Binding(JOBS, "b"))),
+        ),
+    ],
+)
+def test_queues(given: Any, taken: Queue) -> None:
+    found = queue_from(given)
+    assert set(found.bindings) == set(taken.bindings)
+    assert (found.name, found.durable, found.exclusive, found.auto_delete) == (
+        taken.name,
+        taken.durable,
+        taken.exclusive,
+        taken.auto_delete,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ({}, {}),
+        ({"queue_arguments": {"x-queue-type": "quorum"}}, {"x-queue-type": "quorum"}),
+        ({"message_ttl": 1.5}, {"x-message-ttl": 1500}),
+        ({"expires": 60}, {"x-expires": 60_000}),
+        ({"max_length": 5, "max_length_bytes": 9}, {"x-max-length": 5, "x-max-length-bytes": 9}),
+        ({"max_priority": 3}, {"x-max-priority": 3}),
+    ],
+)
+def test_arguments_of_a_queue_are_whole_numbers_in_the_brokers_units(
+    options: dict[str, Any], arguments: dict[str, Any]
+) -> None:
+    assert queue_from(KombuQueue("mail", **options)).arguments == arguments
+
+
+def test_arguments_of_a_binding() -> None:
+    queue = KombuQueue("mail", KombuExchange("jobs", type="headers"), binding_arguments={"x-match": "all"})
+    (found,) = queue_from(queue).bindings
+    assert found.arguments == {"x-match": "all"}
+
+
+@pytest.mark.parametrize(("config", "auto_delete"), [({}, False), ({"AUTO_DELETE_EVENT_EXCHANGES": True}, True)])
+def test_event_exchanges_as_configured(config: dict[str, Any], auto_delete: bool) -> None:
+    expected = Exchange("payments.events", "topic", auto_delete=auto_delete)
+    assert event_exchange_for("payments", Settings.from_mapping(config)) == expected
