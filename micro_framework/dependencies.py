@@ -48,6 +48,9 @@ class Dependency(Extension, Generic[T]):
     def __get__(self, instance: None, owner: type) -> Self: ...
 
     @overload
+    def __get__(self, instance: Extension, owner: type) -> Self: ...
+
+    @overload
     def __get__(self, instance: object, owner: type) -> T: ...
 
     def __get__(self, instance: object | None, owner: type) -> Self | T:

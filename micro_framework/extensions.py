@@ -31,6 +31,11 @@ class Lifecycle:
         self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self.listener: Callable[[BaseException], None] | None = None
+        self.watcher: Callable[[], None] | None = None
+
+    def on_change(self, watcher: Callable[[], None]) -> None:
+        """Call ``watcher()`` after every `notify`, on the thread that notifies; it must return at once."""
+        self.watcher = watcher
 
     def on_failure(self, listener: Callable[[BaseException], None]) -> None:
         """Call ``listener(error)`` for the first failure, at once if it has happened; it must return at once."""
@@ -44,6 +49,8 @@ class Lifecycle:
         """Something became ready or stopped being it; thread safe, returns at once."""
         with self.changed:
             self.changed.notify_all()
+        if self.watcher is not None:
+            self.watcher()
 
     def fail(self, error: BaseException) -> None:
         """Something failed in a way that will not change: the runner stops with this error; the first one counts."""

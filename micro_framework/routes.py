@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from micro_framework.backoff import RetryPolicy, next_attempt, next_delay, should_retry
-from micro_framework.calls import Call, Outcome
+from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare
 from micro_framework.extensions import Host
@@ -276,9 +276,21 @@ class BoundRoute:
             self.log(logging.ERROR, call, error, "failed")
             self.hold_off(item, call, reason, "it failed and could not be put off")
             return
-        limit = "no limit" if policy.max_retries is None else policy.max_retries
-        self.log(
-            logging.WARNING, call, error, f"failed; retry {attempt.retry_count} (limit: {limit}) in {delay / 1000:g} s"
+        self.log_retry(call, attempt, delay)
+
+    def log_retry(self, call: Call, attempt: Attempt, delay: int) -> None:
+        """One line, without a traceback: that comes once, with the last failure."""
+        failure = attempt.history[-1]
+        logger.warning(
+            "%s: call %s failed: %s: %s; retry %s of %s in %g s",
+            self.label,
+            call.identity.call_id,
+            failure.exc_type,
+            failure.text,
+            attempt.retry_count,
+            "any number" if attempt.max_retries is None else attempt.max_retries,
+            delay / 1000,
+            extra=self.extra(call),
         )
 
     def give_up(self, item: Any, call: Call, error: BaseException) -> None:

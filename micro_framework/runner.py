@@ -13,6 +13,7 @@ import logging.config
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -53,6 +54,7 @@ class Runner:
         self.settings = Settings.from_mapping(config or {})
         self.clock = clock or SystemClock()
         self.lifecycle = Lifecycle()
+        self.lifecycle.on_change(self.announce)
         self.observers: list[Observer] = []
         self.assembly = assemble(services, self.settings, self.clock, self.lifecycle, self.observers)
         self.started: list[Extension] = []
@@ -60,6 +62,7 @@ class Runner:
         self.begun = False
         self.endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         self.stop_lock = threading.Lock()
+        self.announcement = threading.Lock()  # taken for good by the first announcement
         self.stopped = False
 
     @property
@@ -136,9 +139,16 @@ class Runner:
                 self.started.append(extension)
                 perform(extension, "start")
             self.begun = True
+            self.announce()
         except BaseException:
             self.stop()
             raise
+
+    def announce(self) -> None:
+        """Log one line when everything is ready for the first time; the connections log their own comings and goings."""
+        if self.ready and self.announcement.acquire(blocking=False):
+            targets = Counter(route.service for route in self.assembly.routes)
+            logger.info("ready: %s", ", ".join(f"{service} ({count} targets)" for service, count in targets.items()))
 
     def configure_logging(self) -> None:
         """Apply ``LOGGING``, if it is given; without it logging is the user's own affair."""

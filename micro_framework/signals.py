@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -18,6 +19,10 @@ from typing import Any, Self
 __all__ = ["STOP_SIGNALS", "SignalWatch"]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+SAME_SECONDS = 0.05
+"""The same signal again within this time is the same request: coreutils' ``timeout`` and some supervisors signal the
+process and its group, so that it arrives twice at once. Nobody presses Ctrl-C twice that fast."""
 
 FAREWELL = b"second signal: ending at once; running calls are delivered again\n"
 
@@ -58,15 +63,17 @@ class SignalWatch:
 
     def watch(self) -> None:
         """The thread: reads the numbers of the signals that come, until the other end is closed."""
-        seen = 0
-        while number := self.receiver.recv(1):
-            if number[0] not in STOP_SIGNALS:
+        first: tuple[int, float] | None = None
+        while data := self.receiver.recv(1):
+            number, now = data[0], time.monotonic()
+            if number not in STOP_SIGNALS:
                 continue  # the interpreter reports every signal that has a Python handler
-            seen += 1
-            if seen > 1:
+            if first is None:
+                first = (number, now)
+                self.on_stop()
+            elif number != first[0] or now - first[1] > SAME_SECONDS:
                 os.write(sys.stderr.fileno(), FAREWELL)
-                os._exit(128 + number[0])
-            self.on_stop()
+                os._exit(128 + number)
 
 
 def noted(number: int, frame: FrameType | None) -> None:

@@ -175,7 +175,7 @@ def test_a_retry_hands_over_the_next_attempt_with_its_delay(feed: Feed, caplog: 
     assert (failed.attempt, failed.exc_type, failed.text) == (0, "OSError", "down")
     assert (attempt.last_retry - failed.when).total_seconds() == 1.5
     assert messages(caplog)[0][0] == logging.WARNING
-    assert messages(caplog)[0][1].endswith("call orders.handle.1 failed; retry 1 (limit: 3) in 1.5 s")
+    assert messages(caplog)[0][1].endswith("call orders.handle.1 failed: OSError: down; retry 1 of 3 in 1.5 s")
 
 
 @pytest.mark.parametrize(

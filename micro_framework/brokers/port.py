@@ -5,7 +5,7 @@ to callbacks and takes their verdicts. A `Publisher` is one publishing connectio
 confirms, and delays. Both connect on their own, keep what was declared, and bring it back after every loss of the
 connection; the callers only see that nothing is confirmed meanwhile.
 
-Rules that both implementations keep, and that ``tests/brokers/test_contract.py`` holds them to:
+Rules that both implementations keep, and that the contract tests (``tests/brokers/test_contract_*.py``) hold them to:
 
 * A callback runs on the door's own thread and must return at once: it hands the delivery on and never waits.
 * A delivery may be settled from any thread, once. Settling after the connection it came by was lost does nothing: the

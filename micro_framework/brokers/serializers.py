@@ -19,7 +19,8 @@ from micro_framework.wire.messages import JSON_CONTENT_TYPE, JSON_ENCODING
 __all__ = ["Encoded", "Serializers"]
 
 serialization: Any = kombu.serialization
-"""kombu's registry; it has no types."""
+compression_methods: Any = kombu.compression
+"""kombu's registries; they have no types."""
 
 RAW_TYPES = (None, "", "application/data")
 """Content types of bodies that are handed on as they are: kombu trusts them always, whatever ``ACCEPT`` says (seen with
@@ -85,7 +86,7 @@ class Serializers:
             return ""  # as kombu: an empty body is not decoded
         try:
             if compression is not None:
-                body = kombu.compression.decompress(body, compression)
+                body = compression_methods.decompress(body, compression)
             if content_type == JSON_CONTENT_TYPE:
                 return loads(body)
             return serialization.loads(body, content_type, content_encoding, accept=self.accepted)

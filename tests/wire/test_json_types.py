@@ -14,7 +14,7 @@ from tests.wire.golden import all_messages, body_of
 
 UTC_PLUS_2 = timezone(timedelta(hours=2))
 UTC_MINUS_2_30 = timezone(timedelta(hours=-2, minutes=-30))
-NAIVE = datetime(2020, 1, 2)  # noqa: DTZ001 - the form of a naive datetime is what is tested
+NAIVE = datetime(2020, 1, 2)
 SOME_UUID = UUID("12345678-1234-5678-1234-567812345678")
 
 

@@ -76,7 +76,7 @@ def emit_fast(headers, captured, event_type, data):
 
 def emit_typed(headers, captured):
     data = {
-        "dt": datetime(2020, 1, 2, 3, 4, 5, 678000),  # noqa: DTZ001 - the captured service sent a naive one
+        "dt": datetime(2020, 1, 2, 3, 4, 5, 678000),
         "date": date(2020, 1, 2),
         "dec": Decimal("1.10"),
         "uuid": UUID("12345678-1234-5678-1234-567812345678"),

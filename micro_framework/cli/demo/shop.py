@@ -2,7 +2,7 @@
 
 import uuid
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from micro_framework.amqp.dependencies import Dispatch, Producer
 from micro_framework.amqp.entrypoints import EventListener
@@ -87,9 +87,7 @@ class Sender(Dependency[Send]):
         """A `Send` for this call."""
         if worker.call.args:
             self.ledger.arrive(worker.call.args[0]["id"])
-        # A type checker takes self.producer for what a target would find there; on an extension it is the extension.
-        producer = cast(Producer, self.producer)
-        return Send(producer.get_dependency(worker), self.ledger)
+        return Send(self.producer.get_dependency(worker), self.ledger)
 
 
 def open_shop(
