@@ -145,7 +145,7 @@ class Runner:
             raise
 
     def announce(self) -> None:
-        """Log one line when everything is ready for the first time; the connections log their own comings and goings."""
+        """Log one line when everything is ready for the first time; connections log their own comings and goings."""
         if self.ready and self.announcement.acquire(blocking=False):
             targets = Counter(route.service for route in self.assembly.routes)
             logger.info("ready: %s", ", ".join(f"{service} ({count} targets)" for service, count in targets.items()))

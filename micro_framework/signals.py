@@ -2,8 +2,8 @@
 
 Python runs a signal's handler on the main thread, between two instructions. A signal that comes just before the main
 thread begins to wait is noted and then slept over, for ever if the wait has no end. So nothing is left to the handler:
-the interpreter writes each signal's number into a socket (``signal.set_wakeup_fd``) the moment it comes, and a thread of
-its own reads it there, whatever the main thread is doing.
+the interpreter writes each signal's number into a socket (``signal.set_wakeup_fd``) the moment it comes, and a thread
+of its own reads it there, whatever the main thread is doing.
 """
 
 import os
