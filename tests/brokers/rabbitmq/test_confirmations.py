@@ -14,7 +14,7 @@ from tests.brokers.probes import soon
 
 def pending(confirm: bool = True) -> PendingPublish:
     publication = Publication("events", "key", b"", Properties())
-    return PendingPublish(publication, lambda size: bytes(size), confirm, lambda: "the state")
+    return PendingPublish(publication, bytes, confirm, lambda: "the state")
 
 
 def test_the_first_outcome_wins() -> None:

@@ -1,0 +1,188 @@
+"""A connection that looks after itself: reconnecting, refusals, stop, jobs, forks."""
+
+import logging
+import os
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+from micro_framework.brokers.port import Publication, Subscription, Verdict
+from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.exceptions import PublishError
+from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
+from micro_framework.wire.messages import Properties
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, message, queue, soon
+
+JOBS = queue("jobs")
+
+
+def nowhere() -> str:
+    return f"amqp://guest:hush-hush@127.0.0.1:{free_port()}"
+
+
+# Away and back
+
+
+def test_a_broker_that_closes_the_connection_is_come_back_to(doors: Doors, rabbit: VHost) -> None:
+    consumer_diary, publisher_diary = Diary(), Diary()
+    inbox = Inbox(Verdict.ACK)
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take), events=consumer_diary.events)
+    publisher = doors.publisher(events=publisher_diary.events)
+    consumer_diary.wait_for("ready")
+    publisher_diary.wait_for("ready")
+    assert rabbit.close_connections() == 2
+    consumer_diary.wait_for("ready", "lost", "ready")
+    publisher_diary.wait_for("ready", "lost", "ready")
+    publisher.publish(message("jobs", "again")).wait(soon())
+    assert inbox.bodies(1) == ["again"]
+    assert consumer.ready
+
+
+def test_the_broker_is_told_who_connects(doors: Doors, rabbit: VHost) -> None:
+    doors.consuming(JOBS)
+    [connection] = rabbit.connections()
+    assert "mf-consumer-test-0" in connection.client_name
+    assert str(os.getpid()) in connection.client_name
+
+
+def test_a_killed_broker_is_consumed_from_again_within_five_seconds_of_its_return(
+    own_node: RabbitMQNode, hurt_doors: Doors
+) -> None:
+    inbox, consumer = hurt_doors.consuming(JOBS)
+    own_node.kill()
+    deadline = time.monotonic() + SECONDS
+    while consumer.ready and time.monotonic() < deadline:
+        pass
+    own_node.start()
+    assert consumer.wait_ready(time.monotonic() + 5)
+    hurt_doors.send(message("jobs", "after"))
+    assert inbox.bodies(1) == ["after"]
+
+
+def test_a_paused_broker_is_given_up_and_come_back_to(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
+    diary, inbox = Diary(), Inbox(Verdict.ACK)
+    hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    with own_node.paused():
+        diary.wait_for("ready", "lost")  # after two heartbeats of a second
+        assert "no sign of life" in str(diary.errors[0])
+    diary.wait_for("ready", "lost", "ready")
+    hurt_doors.send(message("jobs", "after"))
+    assert inbox.bodies(1) == ["after"]
+
+
+def test_a_broker_that_is_away_is_tried_again_with_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "micro_framework")
+    doors = Doors(RabbitMQBroker(nowhere()))
+    consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take))
+    assert not consumer.wait_ready(time.monotonic() + 1)
+    doors.close()
+    texts = [record.getMessage() for record in caplog.records]
+    assert 2 <= len(texts) <= 6
+    for text in texts:
+        assert re.fullmatch(
+            r"consumer 'test-0' cannot connect to amqp://guest@127\.0\.0\.1:\d+: .*refused; next try in \d\.\d s", text
+        )
+    assert all(record.levelname == "WARNING" and record.exc_info is None for record in caplog.records)
+    assert "hush-hush" not in caplog.text
+
+
+def test_the_second_host_is_tried_at_once(doors: Doors, amqp_uri: str) -> None:
+    two = Doors(RabbitMQBroker(f"{nowhere()};{amqp_uri}"))
+    publisher = two.publisher(queues=[JOBS])
+    assert publisher.wait_ready(soon())
+    publisher.publish(message("jobs", mandatory=True)).wait(soon())
+    two.close()
+
+
+# Stop
+
+
+def test_stop_while_there_is_no_broker_is_quick() -> None:
+    doors = Doors(RabbitMQBroker(nowhere()))
+    consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take))
+    began = time.monotonic()
+    consumer.stop(soon())
+    assert time.monotonic() - began < 1
+
+
+def test_stop_while_the_broker_shakes_no_hands_is_quick() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        doors = Doors(RabbitMQBroker(f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}"))
+        consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take))
+        silent.accept()
+        began = time.monotonic()
+        consumer.stop(soon())
+        assert time.monotonic() - began < 1
+
+
+def test_stop_gives_a_paused_broker_up_at_the_deadline(own_node: RabbitMQNode, hurt: VHost) -> None:
+    doors = Doors(RabbitMQBroker(hurt.uri))
+    _, consumer = doors.consuming(JOBS)
+    with own_node.paused():
+        began = time.monotonic()
+        consumer.stop(began + 0.5)
+        assert time.monotonic() - began < 1.5
+
+
+def test_stop_right_after_an_error_on_a_channel_is_quick(doors: Doors) -> None:
+    """Opening the channel again takes the wake-ups; the stop must be seen all the same."""
+    for _ in range(20):
+        publisher = doors.publisher()
+        assert publisher.wait_ready(soon())
+        publisher.publish(message("k", to="no-such-exchange"))
+        began = time.monotonic()
+        publisher.stop(soon())
+        assert time.monotonic() - began < 5
+
+
+# Forks
+
+
+def test_a_forked_child_leaves_the_connection_alone(doors: Doors) -> None:
+    inbox, _ = doors.consuming(JOBS)
+    publisher = doors.common_publisher
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            publisher.publish(Publication("", "jobs", b"child", Properties()))
+        except PublishError as error:
+            publisher.stop(time.monotonic() + 5)
+            code = 0 if "forked" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    doors.send(message("jobs", "parent"))
+    assert inbox.bodies(1) == ["parent"]
+
+
+# Handlers
+
+
+def test_an_event_handler_that_raises_hurts_nobody(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    from micro_framework.brokers.port import DoorEvents
+
+    def broken() -> None:
+        raise ValueError("a defect")
+
+    inbox = Inbox(Verdict.ACK)
+    consumer = doors.consumer(Subscription(JOBS, 1, inbox.take), events=DoorEvents(on_ready=broken))
+    assert consumer.wait_ready(soon())
+    doors.send(message("jobs", "x"))
+    assert inbox.bodies(1) == ["x"]
+    assert "must not" in caplog.text
+
+
+def test_a_handler_that_takes_long_holds_up_no_other_door(doors: Doors) -> None:
+    leave = threading.Event()
+    slow = doors.consumer(Subscription(queue("slow"), 1, lambda _delivery: leave.wait(SECONDS)))
+    assert slow.wait_ready(soon())
+    inbox, _ = doors.consuming(JOBS)
+    doors.send(message("slow"), message("jobs", "quick"))
+    assert inbox.bodies(1) == ["quick"]
+    leave.set()
