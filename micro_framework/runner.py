@@ -139,6 +139,7 @@ class Runner:
                 self.started.append(extension)
                 perform(extension, "start")
             self.begun = True
+            self.lifecycle.notify()
             self.announce()
         except BaseException:
             self.stop()

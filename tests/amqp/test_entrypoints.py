@@ -164,11 +164,11 @@ def test_whether_events_wait_while_no_instance_runs(
     broker_uri: str, outside: Outside, options: dict[str, Any], kept: bool
 ) -> None:
     service, calls = recording(event(**options))
-    with started(broker_uri, service):
+    with started(broker_uri, service, MAX_WORKERS=1):
         heard_outside = outside.listen("payments")
     outside.event("payments", "refunded", "while it was down")
     heard_outside.next()
-    with started(broker_uri, service):
+    with started(broker_uri, service, MAX_WORKERS=1):
         outside.event("payments", "refunded", "while it runs")
         expected = ["while it was down", "while it runs"] if kept else ["while it runs"]
         assert calls.several(len(expected)) == expected
