@@ -184,6 +184,15 @@ def test_all_problems_come_in_one_error_with_class_and_method() -> None:
     assert len(found) == len(set(found))
 
 
+def test_a_problem_of_a_method_with_two_entrypoints_is_told_once() -> None:
+    class Twice:
+        @EVENT
+        @EventListener("payments", "paid")
+        def handle(self, payload: Any) -> None: ...
+
+    assert len(problems_of(Twice)) == 1
+
+
 class WithCallback:
     name = "x"
 

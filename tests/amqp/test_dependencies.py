@@ -88,6 +88,13 @@ def test_one_unroutable_event_among_many_is_told_and_the_others_arrive(broker_ur
     assert caught.value.__notes__ == ["2 of the last publishes failed; this is the first error"]
 
 
+def test_an_error_early_among_very_many_is_not_forgotten(broker_uri: str, outside: Outside) -> None:
+    outside.listen("orders", "created")
+    events = [("nobody", 0), *(("created", number) for number in range(1500))]
+    with started(broker_uri, dispatch=Producer(mandatory=True)) as runner, pytest.raises(Unroutable, match="nobody"):
+        given(runner, "dispatch").many(events)
+
+
 def test_many_of_nothing_is_nothing(broker_uri: str, outside: Outside) -> None:
     with started(broker_uri, dispatch=Producer()) as runner:
         given(runner, "dispatch").many([])
