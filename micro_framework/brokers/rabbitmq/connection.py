@@ -289,9 +289,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         """
         deadline = self._give_up_at if timeout is None else min(self._give_up_at, monotonic() + timeout)
         while (frame := self._frames.next()) is None:
-            if monotonic() >= deadline:
+            late = monotonic() >= deadline
+            self.poll(deadline)  # even then: what has arrived is not late
+            if late and not self._frames.has_frame:
                 raise TimeoutError("the broker did not answer in time")
-            self.poll(deadline)
         return bool(self.on_inbound_frame(frame))
 
     def serve(self) -> None:

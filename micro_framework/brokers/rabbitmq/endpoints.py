@@ -1,4 +1,4 @@
-"""Where the broker is: kombu reads the URI and its alternatives, TLS and login options, and moves on to the next host.
+"""Where the broker is: kombu reads the URI of each host, TLS and login options; the hosts take turns.
 
 A URI may name several hosts: ``amqp://user:password@one/vhost;amqp://user:password@two/vhost``.
 """
@@ -54,7 +54,7 @@ class TLSLinkTransport(pyamqp.SSLTransport):
 
 
 class LinkKombuConnection(KombuConnection):
-    """kombu's connection, with our transport, also after a move to another host."""
+    """kombu's connection, with our transport."""
 
     def get_transport_cls(self) -> Any:
         return TLSLinkTransport if self.transport_cls in TLS else LinkTransport
@@ -89,29 +89,29 @@ class Endpoints:
         refuse_unusable(uris)
         self._options = dict(transport_options or {})
         make: Any = LinkKombuConnection  # kombu has hardly any types
-        self._kombu: Any = make(
-            ";".join(uris),
-            ssl=dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
-            heartbeat=heartbeat or 0,
-            login_method=login_method,
-            connect_timeout=connect_timeout,
-        )
-        self._hosts = len(uris)
+        # One per host: kombu's own switching carries port and virtual host of one over to the next that names none.
+        self._hosts: list[Any] = [
+            make(
+                one,
+                ssl=dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
+                heartbeat=heartbeat or 0,
+                login_method=login_method,
+                connect_timeout=connect_timeout,
+            )
+            for one in uris
+        ]
         self._failed = 0
-        self.addresses = [address_of(part) for part in uris]
+        self._turn = 0
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Every host."""
+        return [address_of(kombu) for kombu in self._hosts]
 
     @property
     def current(self) -> Address:
         """The host that is used, or is tried next."""
-        kombu = self._kombu
-        tls = kombu.transport_cls in TLS or bool(kombu.ssl)
-        return Address(
-            kombu.hostname or "127.0.0.1",
-            kombu.port or (5671 if tls else 5672),
-            kombu.userid or "guest",
-            kombu.virtual_host,
-            "amqps" if tls else "amqp",
-        )
+        return address_of(self._hosts[self._turn])
 
     def connect(
         self,
@@ -134,7 +134,8 @@ class Endpoints:
             Exception: Whatever went wrong.
         """
         properties = {"connection_name": name, **process_properties(), **self._options.get("client_properties", {})}
-        self._kombu.transport_options = {
+        kombu = self._hosts[self._turn]
+        kombu.transport_options = {
             **self._options,
             "client_properties": properties,
             "waker": waker,
@@ -142,7 +143,7 @@ class Endpoints:
             "on_blocked": on_blocked,
             "on_unblocked": on_unblocked,
         }
-        connection: LinkConnection = self._kombu.transport.establish_connection()
+        connection: LinkConnection = kombu.transport.establish_connection()
         self._failed = 0
         return connection
 
@@ -153,8 +154,8 @@ class Endpoints:
             Whether every host has failed since the last success, so that it is time to pause.
         """
         self._failed += 1
-        self._kombu.maybe_switch_next()
-        return self._failed % self._hosts == 0
+        self._turn = (self._turn + 1) % len(self._hosts)
+        return self._failed % len(self._hosts) == 0
 
 
 def refuse_unusable(uris: list[str]) -> None:
@@ -177,14 +178,13 @@ def problem_of(uri: str, number: int) -> str | None:
     return None
 
 
-def address_of(uri: str) -> Address:
-    parts = parse_url(uri)
-    tls = parts["transport"] in TLS
+def address_of(kombu: Any) -> Address:
+    tls = kombu.transport_cls in TLS or bool(kombu.ssl)
     return Address(
-        parts["hostname"] or "127.0.0.1",
-        parts["port"] or (5671 if tls else 5672),
-        parts["userid"] or "guest",
-        parts["virtual_host"] or "/",
+        kombu.hostname or "127.0.0.1",
+        kombu.port or (5671 if tls else 5672),
+        kombu.userid or "guest",
+        kombu.virtual_host,
         "amqps" if tls else "amqp",
     )
 

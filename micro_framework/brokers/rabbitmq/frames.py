@@ -72,6 +72,12 @@ class FrameBuffer:
         self._data = rest + chunk if rest else chunk
         self._at = 0
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether `next` has a frame."""
+        at, end = self._at, len(self._data)
+        return end - at >= FRAME_OVERHEAD and end - at >= FRAME_OVERHEAD + FRAME_HEAD.unpack_from(self._data, at)[2]
+
     def next(self) -> tuple[int, int, bytes] | None:
         """The next complete frame as (type, channel, payload), None if there is none yet.
 

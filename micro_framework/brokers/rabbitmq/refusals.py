@@ -13,6 +13,8 @@ __all__ = ["readable", "refusal_for"]
 PASSING = re.compile(r"connection limit|is down|in exclusive use|home node|timed out", re.IGNORECASE)
 """Words in an answer of a refusing kind that say it may change by itself."""
 
+NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+"""OpenSSL's reasons when the other side answers in clear."""
 DECLARING = (40, 50)
 """The AMQP classes exchange and queue."""
 
@@ -23,7 +25,7 @@ def readable(error: BaseException) -> str:
         method = f"{error.method_name}: " if error.method_name else ""
         return f"{method}{error.reply_text}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or error}"
+        return f"TLS: {getattr(error, 'reason', None) or error}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.lower() if text.istitle() else text or type(error).__name__
 
@@ -49,7 +51,7 @@ def tls_refusal(error: BaseException, address: Address) -> str | None:
             f"the certificate of {address} was not accepted: {error.verify_message}; expected one that a known "
             "authority signed for this host name; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
         )
-    if isinstance(error, ssl.SSLError) and error.reason in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST"):
+    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in NO_TLS:
         return f"{address} does not speak TLS on that port; use its TLS port (often 5671), or amqp:// without AMQP_SSL"
     return None
 

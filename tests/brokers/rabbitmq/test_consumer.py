@@ -1,0 +1,208 @@
+"""Generations, cancellations and batched acknowledgements on RabbitMQ itself, beyond what every broker promises."""
+
+import logging
+import threading
+import time
+from queue import SimpleQueue
+
+import pytest
+
+from micro_framework.brokers.port import Delivery, Subscription, Verdict
+from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.rabbitmq import RabbitMQNode
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
+
+JOBS = queue("jobs")
+
+
+# Generations
+
+
+def test_verdicts_about_a_lost_connections_deliveries_are_dropped(doors: Doors, rabbit: VHost) -> None:
+    """Otherwise tag 1 of the old connection would settle whatever is tag 1 on the new one."""
+    diary, inbox = Diary(), Inbox()
+    doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    doors.send(message("jobs", "a"), message("jobs", "b"))
+    old = inbox.several(2)
+    rabbit.close_connections()
+    diary.wait_for("ready", "lost", "ready")
+    new = inbox.several(2)
+    assert [(d.body, d.redelivered) for d in new] == [(b"a", True), (b"b", True)]
+    old[0].settle(Verdict.ACK)
+    old[1].settle(Verdict.REJECT)
+    new[0].settle(Verdict.REQUEUE)
+    third = inbox.next()
+    assert third.body == b"a"
+    third.settle(Verdict.ACK)
+    new[1].settle(Verdict.ACK)
+    rabbit.wait_until_drained("jobs")
+
+
+def test_a_channel_that_the_broker_closes_is_opened_again_and_consumed_from(
+    doors: Doors, rabbit: VHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, consumer = doors.consuming(JOBS, None)
+    doors.send(message("jobs", "x"))
+    inbox.next()._channel._finished.append((99, Verdict.ACK))  # type: ignore[attr-defined]  # a tag there is none of
+    consumer._link.flush()  # type: ignore[attr-defined]
+    again = inbox.next()
+    assert (again.body, again.redelivered) == (b"x", True)
+    again.settle(Verdict.ACK)
+    rabbit.wait_until_drained("jobs")
+    assert "unknown delivery tag 99" in caplog.text
+
+
+# Cancelled by the broker
+
+
+def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again(
+    doors: Doors, broker: object, rabbit: VHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    events = exchange("events")
+    inbox, _ = doors.consuming(queue("jobs", (events, "#")))
+    other, _ = doors.consuming(queue("other", (events, "#")))
+    delete_queue(broker, rabbit.name, "jobs")
+    rabbit.wait_for_consumers("jobs", "other")
+    rabbit.wait_for(lambda vhost: len([b for b in vhost.bindings() if b.source == "events"]) == 2)
+    doors.send(message("key", "after", to="events"))
+    assert inbox.bodies(1) == ["after"]
+    assert other.bodies(1) == ["after"]
+    assert "ended the consumer of queue 'jobs'" in caplog.text
+
+
+def delete_queue(admin: object, vhost: str, name: str) -> None:
+    admin.call(  # type: ignore[attr-defined]
+        f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)), '
+        'rabbit_amqqueue:delete(Q, false, false, <<"test">>).'
+    )
+
+
+# Acknowledgements in batches (trap k)
+
+
+def test_acknowledgements_behind_a_running_message_do_not_wait_for_it(doors: Doors, rabbit: VHost) -> None:
+    inbox, _ = doors.consuming(JOBS, None, prefetch=50)
+    doors.send(*(message("jobs", str(number)) for number in range(100)))
+    running = inbox.next()
+    for _ in range(99):
+        inbox.next().settle(Verdict.ACK)
+    rabbit.wait_for(lambda vhost: vhost.depth("jobs") == 1)
+    running.settle(Verdict.ACK)
+    rabbit.wait_until_drained("jobs")
+
+
+def test_ten_workers_settle_three_thousand_messages_each_as_it_should(doors: Doors, rabbit: VHost) -> None:
+    """Mixed verdicts in whatever order the workers finish: nothing lost, nothing twice, the channel stays open."""
+    diary, work = Diary(), SimpleQueue[Delivery | None]()
+    doors.consumer(Subscription(JOBS, 100, work.put), events=diary.events)
+    diary.wait_for("ready")
+    seen: list[int] = []
+
+    def handle() -> None:
+        while (delivery := work.get(timeout=SECONDS)) is not None:
+            number = int(delivery.body)
+            if number % 7 == 0 and not delivery.redelivered:
+                delivery.settle(Verdict.REQUEUE)
+                continue
+            seen.append(number)
+            delivery.settle(Verdict.REJECT if number % 5 == 0 else Verdict.ACK)
+
+    workers = [threading.Thread(target=handle) for _ in range(10)]
+    for worker in workers:
+        worker.start()
+    doors.send(*(message("jobs", str(number)) for number in range(3000)))
+    deadline = time.monotonic() + SECONDS
+    while len(seen) < 3000 and time.monotonic() < deadline:
+        rabbit.depth("jobs")
+    for _ in workers:
+        work.put(None)
+    for worker in workers:
+        worker.join()
+    assert sorted(seen) == list(range(3000))
+    rabbit.wait_until_drained("jobs")
+    assert diary.names == ["ready"]
+
+
+def test_everything_settled_before_stop_is_written(doors: Doors, rabbit: VHost) -> None:
+    inbox, consumer = doors.consuming(JOBS, None, prefetch=1000)
+    doors.send(*(message("jobs") for _ in range(1000)))
+    for delivery in inbox.several(1000):
+        delivery.settle(Verdict.ACK)
+    consumer.stop(soon())
+    rabbit.wait_for(lambda vhost: vhost.queue("jobs").unacknowledged == 0)
+    assert rabbit.depth("jobs") == 0
+
+
+# Cancel
+
+
+def test_what_arrives_while_cancelling_goes_back(doors: Doors, rabbit: VHost) -> None:
+    inbox, consumer = doors.consuming(JOBS, prefetch=1000)
+    stop = threading.Event()
+    publisher, sent = doors.common_publisher, []
+
+    def publish() -> None:
+        while not stop.is_set():
+            confirmation = publisher.publish(message("jobs"))
+            confirmation.wait(soon())
+            sent.append(confirmation)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    for _ in range(100):
+        inbox.next()
+    consumer.cancel(soon())
+    seen = 100 + inbox.deliveries.qsize()
+    stop.set()
+    thread.join()
+    rabbit.wait_for(lambda vhost: vhost.queue("jobs").unacknowledged == 0)
+    assert rabbit.depth("jobs") == len(sent) - seen
+
+
+def test_cancel_without_a_broker_returns_and_holds_when_it_is_back(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
+    diary, inbox = Diary(), Inbox(Verdict.ACK)
+    consumer = hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    own_node.kill()
+    diary.wait_for("ready", "lost")
+    began = time.monotonic()
+    consumer.cancel(soon())
+    assert time.monotonic() - began < 1
+    own_node.start()
+    hurt_doors.send(message("jobs", "for somebody else"))
+    other, _ = hurt_doors.consuming(JOBS)
+    assert other.bodies(1) == ["for somebody else"]
+    assert inbox.is_empty
+
+
+def test_cancel_keeps_its_deadline_with_a_paused_broker(own_node: RabbitMQNode, hurt: VHost) -> None:
+    doors = Doors(RabbitMQBroker(hurt.uri))
+    _, consumer = doors.consuming(JOBS)
+    with own_node.paused():
+        began = time.monotonic()
+        consumer.cancel(began + 0.3)
+        assert time.monotonic() - began < 1
+    doors.close()
+
+
+# Large messages and other consumers of the connection
+
+
+def test_a_memory_alarm_leaves_consuming_alone(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
+    hurt_doors.declare(JOBS)
+    hurt_doors.send(*(message("jobs", str(number)) for number in range(50)))
+    with own_node.memory_alarm():
+        inbox, _ = hurt_doors.consuming(JOBS, prefetch=5)
+        assert len(inbox.bodies(50)) == 50
+
+
+def test_an_exchange_that_others_declare_later_is_waited_for(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "micro_framework")
+    theirs, inbox = exchange("theirs"), Inbox(Verdict.ACK)
+    consumer = doors.consumer(Subscription(queue("ours", (theirs, "#")), 1, inbox.take, declare_exchanges=False))
+    assert not consumer.wait_ready(time.monotonic() + 0.3)
+    assert "no exchange 'theirs'" in caplog.text
+    assert doors.publisher([theirs]).wait_ready(soon())
+    assert consumer.wait_ready(soon())
