@@ -4,6 +4,9 @@ Python runs a signal's handler on the main thread, between two instructions. A s
 thread begins to wait is noted and then slept over, for ever if the wait has no end. So nothing is left to the handler:
 the interpreter writes each signal's number into a socket (``signal.set_wakeup_fd``) the moment it comes, and a thread
 of its own reads it there, whatever the main thread is doing.
+
+A forked child has that socket and those handlers too: a signal to the child would stop the parent, and the child would
+not hear of it. So a child gets back what was there before.
 """
 
 import os
@@ -12,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -48,18 +52,25 @@ class SignalWatch:
             self.thread.start()
             self.previous_fd = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
             self.previous = {number: signal.signal(number, noted) for number in STOP_SIGNALS}
+            open_watches.add(self)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self.watching:
-            for number, handler in self.previous.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(self.previous_fd)
+            self.give_back()
             self.sender.close()
             self.thread.join(5)
             self.receiver.close()
+
+    def give_back(self) -> None:
+        """Put back the handlers and the socket that were there before."""
+        open_watches.discard(self)
+        self.watching = False
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self.previous_fd)
 
     def watch(self) -> None:
         """The thread: reads the numbers of the signals that come, until the other end is closed."""
@@ -72,9 +83,28 @@ class SignalWatch:
                 first = (number, now)
                 self.on_stop()
             elif number != first[0] or now - first[1] > SAME_SECONDS:
-                os.write(sys.stderr.fileno(), FAREWELL)
-                os._exit(128 + number)
+                end_at_once(number)
+
+
+def end_at_once(number: int) -> None:
+    """Say so and end the process; also where nobody reads stderr any more."""
+    try:
+        os.write(sys.stderr.fileno(), FAREWELL)
+    finally:
+        os._exit(128 + number)
 
 
 def noted(number: int, frame: FrameType | None) -> None:
     """The handler: without one the signal would do what it does by default; all else happens in `SignalWatch.watch`."""
+
+
+open_watches: weakref.WeakSet[SignalWatch] = weakref.WeakSet()
+
+
+def give_back_in_child() -> None:
+    """A child of `os.fork` has no thread that watches, and its parent's socket."""
+    for watch in list(open_watches):
+        watch.give_back()
+
+
+os.register_at_fork(after_in_child=give_back_in_child)

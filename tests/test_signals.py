@@ -108,3 +108,28 @@ def test_outside_of_the_main_thread_nothing_is_touched():
     thread.start()
     thread.join(SECONDS)
     assert seen == before
+
+
+CHILD = """
+import os, signal
+from micro_framework.signals import SignalWatch
+
+with SignalWatch(lambda: print("the parent stops", flush=True)):
+    child = os.fork()
+    if not child:
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def test_a_signal_to_a_forked_child_is_the_childs_own():
+    done = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, timeout=SECONDS, check=True)
+    assert done.stdout == f"{-signal.SIGTERM}\n", "the child ended by it, the parent heard nothing"
+
+
+def test_the_second_signal_ends_a_process_whose_stderr_nobody_reads(program):
+    program.stderr.close()
+    program.send_signal(signal.SIGTERM)
+    assert program.stdout.readline() == "stopping\n"
+    assert insist(program, signal.SIGINT) == 128 + signal.SIGINT

@@ -87,6 +87,7 @@ class ConsumerDoor(SharedDoor):
     """The consuming connection of a context. It closes last, after the last acknowledgement."""
 
     door: Consumer
+    cancelled = False
 
     def __str__(self) -> str:
         return f"consuming connection of context {self.host.context!r}"
@@ -105,8 +106,13 @@ class ConsumerDoor(SharedDoor):
         self.door.subscribe(subscription)
 
     def cancel(self) -> None:
-        """Receive nothing more, on any queue of the context; what was received can still be settled."""
-        self.door.cancel(time.monotonic() + CLOSE_BUDGET)
+        """Receive nothing more, on any queue of the context; what was received can still be settled.
+
+        Every entrypoint of the context asks for it, and a broker that does not answer is waited for once.
+        """
+        if not self.cancelled:
+            self.cancelled = True
+            self.door.cancel(time.monotonic() + CLOSE_BUDGET)
 
 
 class PublisherDoor(SharedDoor):

@@ -71,6 +71,17 @@ def test_a_connection_nobody_uses_is_not_made() -> None:
     assert connected == ["consuming connection of context 'default'"]
 
 
+def test_a_stop_cancels_the_consumers_of_a_context_once() -> None:
+    """A broker that does not answer would be waited for as often as there are listeners."""
+    routes = [Route(print, QueueListener(name)) for name in ("a", "b", "c")]
+    deadlines: list[float] = []
+    with running(*routes, config={"SERVICE_NAME": "orders"}) as runner:
+        door = runner.assembly.routes[0].entrypoint.consumer.door  # type: ignore[attr-defined]
+        cancel = door.cancel
+        door.cancel = lambda deadline: (deadlines.append(deadline), cancel(deadline))
+    assert len(deadlines) == 1
+
+
 # -- refusals
 
 
