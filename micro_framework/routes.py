@@ -232,8 +232,16 @@ class BoundRoute:
             self.entrypoint.settle(item, outcome)
         else:
             self.failed(item, call, outcome.error)
+        if self.observers:
+            self.tell(call, outcome)
+
+    def tell(self, call: Call, outcome: Outcome) -> None:
+        """Tell the observers. The item has its verdict: one that raises must not bring it a second one."""
         for observer in tuple(self.observers):  # other threads add and remove some meanwhile
-            observer(self, call, outcome)
+            try:
+                observer(self, call, outcome)
+            except Exception:
+                logger.exception("%s: an observer raised, and observers must not", self.label)
 
     def attempt(self, call: Call) -> tuple[Call, Outcome]:
         """Run the call once, unless the entrypoint's filter says it is not for this target."""

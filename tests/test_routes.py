@@ -385,3 +385,14 @@ def test_an_observer_may_go_while_the_others_are_told(feed: Feed) -> None:
     observers += [leaves, lambda *told: heard.append("second")]
     route.process("p")
     assert heard == ["second"]
+
+
+def test_an_observer_that_raises_brings_no_second_verdict(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    """A tick that is settled and then handed back would set two alarms, and the timer tick twice from then on."""
+    route, heard = bound(Route(echo, feed)), list[str]()
+    assert isinstance(route.observers, list)
+    route.observers += [lambda *told: 1 / 0, lambda *told: heard.append("second")]
+    route.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("p"))]
+    assert heard == ["second"]
+    assert "tests.test_routes.echo: an observer raised, and observers must not" in caplog.text

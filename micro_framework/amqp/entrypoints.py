@@ -26,6 +26,9 @@ DELAY_TRACES = ("x-death", "x-first-death-", "x-last-death-")
 """What headers begin with that RabbitMQ adds to a message that waited in a delay queue; the context data of the call is
 what the sender sent, whichever attempt it is."""
 
+SELECTED_BY_SENDER = ("CC", "BCC")
+"""Headers with further routing keys for a message (RabbitMQ's sender-selected distribution)."""
+
 PREVIEW = 60
 """Bytes of a body that are logged when it cannot be decoded."""
 
@@ -124,8 +127,11 @@ class MessageListener(Entrypoint):
             PublishError: The copy is not certain to be there; the original is untouched.
         """
         origin = {ORIGIN_EXCHANGE: item.exchange, ORIGIN_KEY: item.routing_key}
-        headers = {**origin, **item.headers, **attempt_to_headers(attempt)}
-        copy = Publication("", item.queue, item.body, replace(item.properties, headers=headers), mandatory=True)
+        # A copy goes to one queue, and is ours: the broker refuses a user_id that is not the connection's own.
+        kept = {name: value for name, value in item.headers.items() if name not in SELECTED_BY_SENDER}
+        headers = {**origin, **kept, **attempt_to_headers(attempt)}
+        properties = replace(item.properties, headers=headers, user_id=None)
+        copy = Publication("", item.queue, item.body, properties, mandatory=True)
         self.publisher.delay(copy, item, delay)
         item.settle(Verdict.ACK)
 

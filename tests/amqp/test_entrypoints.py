@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from kombu import Exchange as KombuExchange, Queue as KombuQueue
@@ -602,6 +603,19 @@ def test_a_retry_keeps_the_message_as_it_was(broker_uri: str, outside: Outside) 
     properties = copy.properties
     assert (copy.content_type, properties.content_encoding) == ("application/json", "utf-8")
     assert (properties.correlation_id, properties.delivery_mode, properties.expiration) == ("c-1", 2, None)
+
+
+def test_a_retry_goes_to_its_own_queue_alone_and_in_nobodys_name(broker_uri: str, outside: Outside) -> None:
+    """RabbitMQ sends a copy that keeps ``CC`` to those queues as well, and refuses one with another's ``user_id``."""
+    retrying = Retrying(failures=99, interval=250)
+    with started(broker_uri, retrying.service) as runner, wait_for(runner, "Orders.handle"):
+        user = urlsplit(broker_uri).username
+        outside.send(1, to="payments.events", key="refunded", headers={"CC": ["elsewhere"]}, user_id=user)
+    inbox, _ = outside.doors.consuming(POOL_QUEUE)
+    copy = inbox.next()
+    assert copy.headers["mf-retry-count"] == 1
+    assert "CC" not in copy.headers
+    assert copy.properties.user_id is None
 
 
 def test_the_origin_survives_a_second_retry(broker_uri: str, outside: Outside) -> None:
