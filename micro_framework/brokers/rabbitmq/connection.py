@@ -244,7 +244,9 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         """The socket; timeouts for single reads and writes have no meaning here."""
         kind = TLSTransport if ssl else PlainTransport
         settings = {**WITHOUT_USER_TIMEOUT, **(socket_settings or {})}
-        return kind(host, connect_timeout=connect_timeout, ssl=ssl, socket_settings=settings, **options)
+        transport = kind(host, connect_timeout=connect_timeout, ssl=ssl, socket_settings=settings, **options)
+        transport.wake_reader = self.waker.wake
+        return transport
 
     def connect(self, callback: Any = None) -> Any:
         """Connect and shake hands, within the connect timeout each."""

@@ -33,13 +33,13 @@ class SharedStream:
 
     sock: Any
     connected: bool
+    wake_reader: Callable[[], None] = staticmethod(ignore_wake)
 
     def prepare(self) -> None:
         """Make the open socket non-blocking; called once, before the first byte is written."""
         self.io_lock = Lock()
         self.unsent: deque[memoryview] = deque()
         self.broken: OSError | None = None
-        self.wake_reader: Callable[[], None] = ignore_wake
         self.last_sent = self.last_received = monotonic()
         self.sock.setblocking(False)
 

@@ -244,6 +244,22 @@ def test_a_stuck_broker_hangs_no_caller(own_node: RabbitMQNode, hurt: VHost) -> 
     doors.close()
 
 
+def test_the_kernel_does_not_break_a_connection_that_is_not_read_for_a_while(
+    own_node: RabbitMQNode, hurt: VHost
+) -> None:
+    """By py-amqp's socket options it would, after a second and a half."""
+    doors, diary = Doors(RabbitMQBroker(hurt.uri)), Diary()
+    publisher = doors.publisher(queues=[JOBS], events=diary.events)
+    diary.wait_for("ready")
+    with own_node.paused():
+        sent = [publisher.publish(message("jobs", b"x" * 4_000_000)) for _ in range(5)]
+        assert not sent[-1].wait_quietly(time.monotonic() + 3)  # type: ignore[attr-defined]
+    for confirmation in sent:
+        confirmation.wait(soon())
+    assert diary.names == ["ready"]
+    doors.close()
+
+
 # Losses
 
 
