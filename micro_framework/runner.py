@@ -61,7 +61,7 @@ class Runner:
         self.taken = False
         self.begun = False
         self.endings: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-        self.stop_lock = threading.Lock()
+        self.transition = threading.RLock()  # held while starting and while stopping; a start that fails stops
         self.announcement = threading.Lock()  # taken for good by the first announcement
         self.stopped = False
 
@@ -124,26 +124,31 @@ class Runner:
 
     def begin(self) -> None:
         """Set up and start everything; whatever fails, what had begun is stopped."""
-        if self.taken or self.stopped:
-            raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
-        self.taken = True
-        self.configure_logging()
+        with self.transition:
+            if self.taken or self.stopped:
+                raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
+            self.taken = True
+            self.configure_logging()
+            try:
+                self.start_everything()
+            except BaseException:
+                self.stop()
+                raise
+
+    def start_everything(self) -> None:
+        """The order of the start, see the top of this module."""
         ordered = in_start_order([*self.assembly.dependencies(), *self.assembly.entrypoints()])
-        try:
-            for extension in ordered:
-                perform(extension, "setup")
-            self.clock.start()
-            for spawner in self.assembly.spawners.values():
-                spawner.start()
-            for extension in ordered:
-                self.started.append(extension)
-                perform(extension, "start")
-            self.begun = True
-            self.lifecycle.notify()
-            self.announce()
-        except BaseException:
-            self.stop()
-            raise
+        for extension in ordered:
+            perform(extension, "setup")
+        self.clock.start()
+        for spawner in self.assembly.spawners.values():
+            spawner.start()
+        for extension in ordered:
+            self.started.append(extension)
+            perform(extension, "start")
+        self.begun = True
+        self.lifecycle.notify()
+        self.announce()
 
     def announce(self) -> None:
         """Log one line when everything is ready for the first time; connections log their own comings and goings."""
@@ -167,10 +172,11 @@ class Runner:
         Raises:
             CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``; everything else was stopped anyway.
         """
-        with self.stop_lock:
+        with self.transition:
             if self.stopped:
                 return
             self.stopped = True
+            self.endings.put(None)  # whoever stopped it, `start` returns
             abandoned = self.stop_everything()
         if abandoned:
             raise CallsAbandoned(abandoned, self.settings.shutdown_timeout)

@@ -387,6 +387,35 @@ def test_stopping_is_idempotent_and_may_come_first() -> None:
     assert written == []
 
 
+def test_a_stop_from_elsewhere_ends_a_blocking_start() -> None:
+    written, runner = with_diary()
+    with started_blocking(runner):
+        runner.stop()
+    assert written == ALL_SET_UP + ALL_STARTED + ALL_STOPPED
+
+
+def test_a_stop_during_the_start_stops_all_that_was_started() -> None:
+    written: list[str] = []
+
+    class Late(DiaryDependency):
+        label = "late"
+
+        def start(self) -> None:
+            super().start()
+            stopping.start()
+            stopping.join(0.1)  # a stop that does not wait for the start to end has ended by then
+
+    def target(number: int, late: int) -> None: ...
+
+    declared = {"late": Late(written), "number": DiaryDependency(written)}
+    runner = Runner([Route(target, DiaryEntrypoint(written), declared)], {"SERVICE_NAME": "orders"})
+    stopping = threading.Thread(target=runner.stop)
+    runner.begin()
+    stopping.join(SECONDS)
+    started, stopped = ({hook.split(".")[0] for hook in written if hook.endswith(end)} for end in (".start", ".stop"))
+    assert started == stopped == {"nested", "late", "dependency", "entrypoint"}
+
+
 # -- calls that do not end
 
 
