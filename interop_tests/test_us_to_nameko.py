@@ -5,6 +5,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from decimal import Decimal
 from threading import Event
@@ -19,7 +20,7 @@ from micro_framework.amqp.dependencies import Dispatch, Producer, Publish, Publi
 from micro_framework.dependencies import CallContext, CallInfo
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.testing.broker_state import VHost
-from micro_framework.testing.services import running, wait_for
+from micro_framework.testing.services import running
 
 RAW_EXCHANGE = Exchange("raw.exchange", type="direct", durable=True)
 RAW_QUEUE = Queue("raw.queue", exchange=RAW_EXCHANGE, routing_key="raw.key", durable=True)
@@ -72,11 +73,14 @@ def once(do: Callable[["Any"], object], config: dict[str, Any]) -> None:
 
         @TimeEntrypoint(interval=3600, eager=True)
         def begin(self) -> None:
-            do(self)
+            try:
+                done.set_result(do(self))
+            except BaseException as error:
+                done.set_exception(error)
 
-    with running(Source, config=config) as runner, wait_for(runner, "Source.begin") as waited:
-        pass
-    waited.result()
+    done: Future[object] = Future()
+    with running(Source, config=config):
+        done.result(10)
 
 
 # -- handler types

@@ -6,6 +6,7 @@ Nothing here connects, starts or waits.
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
@@ -18,7 +19,7 @@ from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
 from micro_framework.spawners.base import Spawner, is_greedy
 from micro_framework.spawners.thread import ThreadSpawner
-from micro_framework.targets import Target, find_target, owner_problems
+from micro_framework.targets import Target, find_target, owner_problems, signature_problem
 from micro_framework.workers import Plan, Worker
 
 __all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", "RunnerContext", "assemble"]
@@ -47,7 +48,7 @@ class RunnerContext:
         worker_mode: str | None = None,
         context_metric_label: str | None = None,
     ) -> None:
-        self.routes = tuple(routes)
+        self.routes = tuple(routes) if isinstance(routes, list | tuple) else routes
         self.name = name
         self.settings = ContextSettings(max_workers, worker_mode)
         self.context_metric_label = context_metric_label
@@ -117,6 +118,7 @@ class Assembler:
         self.lifecycle = lifecycle
         self.observers = observers
         self.contexts: dict[str, ContextSettings] = dict(settings.contexts)
+        self.named: set[str] = set()  # contexts that a RunnerContext has claimed
         self.problems: list[str] = []
         self.assembly = Assembly()
         self.declared_at: dict[Extension, str] = {}
@@ -127,11 +129,16 @@ class Assembler:
         Raises:
             DeclarationError: With all problems.
         """
+        if isinstance(services, type | Route | RunnerContext):
+            self.problems.append(f"a runner takes a list of services: Runner([{name_of(services)}], config)")
+            services = ()
         placements = list(self.placements(services))
         if not placements and not self.problems:
             self.problems.append("there is nothing to run: no class has an entrypoint, and no route was given")
         for placement in placements:
             self.place(placement)
+        if not self.problems:
+            self.note(None, self.claimed_twice())
         for extension in dict.fromkeys((*self.assembly.shared.bound.values(), *self.declared_at)):
             self.note(self.declared_at.get(extension), extension.problems())
         if self.problems:
@@ -140,24 +147,32 @@ class Assembler:
 
     def placements(self, services: Iterable[Declared]) -> Iterator[Placement]:
         """Every route of everything given, contexts first so that ``context=`` can name them."""
-        declared = list(services)
+        declared = self.listed(services, "Runner")
         for item in declared:
             if isinstance(item, RunnerContext):
                 name = self.add_context(item)
-                yield from (placement for route in item.routes for placement in self.placed(route, name))
+                routes = self.listed(item.routes, "RunnerContext")
+                yield from (placement for route in routes for placement in self.placed(route, name))
         for item in declared:
             if not isinstance(item, RunnerContext):
                 yield from self.placed(item, None)
 
+    def listed(self, items: Iterable[object], where: str) -> list[Any]:
+        """The items as a list; a single thing is a problem, told with its fix."""
+        if is_a(items, Iterable) and not is_a(items, str):
+            return list(items)
+        name = getattr(items, "__qualname__", repr(items))
+        self.problems.append(f"{where} takes a list of services, not {name} alone; write {where}([{name}], ...)")
+        return []
+
     def add_context(self, context: RunnerContext) -> str:
         """Note a context's settings under its name."""
-        name = context.name or (
-            DEFAULT_CONTEXT if DEFAULT_CONTEXT not in self.contexts else f"context-{len(self.contexts)}"
-        )
-        if name in self.contexts:
+        name = context.name or (DEFAULT_CONTEXT if DEFAULT_CONTEXT not in self.named else f"context-{len(self.named)}")
+        if name in self.named:
             self.problems.append(f"two contexts are called {name!r}; give each RunnerContext a name of its own")
+        self.named.add(name)
         self.note(f"RunnerContext {name!r}", context_problems(context.settings))
-        self.contexts[name] = context.settings
+        self.contexts[name] = filled_up(context.settings, self.contexts.get(name, ContextSettings()))
         return name
 
     def placed(self, item: object, context: str | None) -> Iterator[Placement]:
@@ -191,6 +206,20 @@ class Assembler:
         self.declared_at[entrypoint] = placement.where
         if target is not None:
             self.bind(placement, entrypoint, target, callback)
+
+    def claimed_twice(self) -> Iterator[str]:
+        """Different targets that would take each other's messages."""
+        claims: dict[str, BoundRoute] = {}
+        for route in self.assembly.routes:
+            if (claim := route.entrypoint.claim()) is None:
+                continue
+            first = claims.setdefault(claim, route).plan.target
+            target = route.plan.target
+            if (first.owner, first.function) != (target.owner, target.function):
+                yield (
+                    f"{first.description} and {target.description} would share {claim}, and each message would go to "
+                    "only one of them; give the method, or the service, another name"
+                )
 
     def note(self, where: str | None, problems: Iterable[str]) -> None:
         """Note problems with the place in the user's code that they are about, each once."""
@@ -230,6 +259,7 @@ class Assembler:
                 callback = find_target(route.callback, route.callback_method, route.dependencies)
         except (ValueError, ImportError) as error:
             problems.append(f"its callback: {error}")
+        problems += signature_problems(route, target, callback)
         if target is not None:
             warn_of_unused(route, target, callback)
         return target, callback
@@ -282,6 +312,20 @@ class Assembler:
         return (settings.worker_mode if settings else None) or self.settings.worker_mode
 
 
+def name_of(service: type | Route | RunnerContext) -> str:
+    """What a service given alone is called in a message."""
+    return service.__name__ if isinstance(service, type) else type(service).__name__ + "(...)"
+
+
+def filled_up(own: ContextSettings, configured: ContextSettings) -> ContextSettings:
+    """A context's own settings, and those of its ``CONTEXTS`` entry where it sets none."""
+    return ContextSettings(
+        own.max_workers or configured.max_workers,
+        own.worker_mode or configured.worker_mode,
+        own.prefetch_count or configured.prefetch_count,
+    )
+
+
 def context_problems(settings: ContextSettings) -> Iterator[str]:
     """What is wrong with a context's settings."""
     workers, mode = settings.max_workers, settings.worker_mode
@@ -302,6 +346,17 @@ def misplaced_in(route: Route) -> Iterator[str]:
     for name, dependency in route.dependencies.items():
         if not is_a(dependency, Dependency):
             yield f"dependency {name!r} must be an instance such as Producer(), not {dependency!r}"
+
+
+def signature_problems(route: Route, target: Target | None, callback: Target | None) -> Iterator[str]:
+    """Arguments that a target or callback will be given and does not take, or misses; every call would fail."""
+    arguments = route.entrypoint.arguments
+    if arguments is None or route.worker_class is not Worker:  # a worker class may change what is given
+        return
+    for found, role in ((target, ""), (callback, "its callback: ")):
+        problem = found and signature_problem(found, arguments, takes_exception=found is callback)
+        if problem:
+            yield role + problem
 
 
 def declared_at(dependency: Extension, where: str, target: Target) -> str:

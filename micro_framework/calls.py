@@ -45,11 +45,18 @@ FIRST_ATTEMPT = Attempt()
 
 
 class CallIdentity(NamedTuple):
-    """Who calls whom: the call id stack, oldest first, this call's id last (Nameko's ``call_id_stack``)."""
+    """Who calls whom.
+
+    ``stack`` is Nameko's ``call_id_stack``: oldest first, this call's id last, the oldest dropped when it grows long.
+    ``origin`` and ``parent`` are the first and the last id that came with the message, before any were dropped; None
+    for a call that nothing caused.
+    """
 
     service: str
     method: str
     stack: tuple[str, ...]
+    origin: str | None = None
+    parent: str | None = None
 
     @property
     def call_id(self) -> str:

@@ -89,13 +89,24 @@ def inject(**dependencies: Dependency[Any]) -> Callable[[Target], Target]:
 
     Returns:
         A decorator that notes the dependencies on its target and returns it unchanged.
+
+    Raises:
+        TypeError: One of them is no dependency.
     """
+    for name, dependency in dependencies.items():
+        if not is_dependency(dependency):
+            raise TypeError(f"inject({name}=...) takes an instance such as Producer(), not {dependency!r}")
 
     def note(target: Target) -> Target:
         setattr(target, INJECTED, {**injected(target), **dependencies})
         return target
 
     return note
+
+
+def is_dependency(value: object) -> bool:
+    """``isinstance`` for a value whose type is only declared."""
+    return isinstance(value, Dependency)
 
 
 def injected(target: object) -> Mapping[str, Dependency[Any]]:
@@ -134,14 +145,14 @@ class CallInfo:
         return self.identity.stack
 
     @property
-    def origin_call_id(self) -> str:
-        """The id of the oldest call on the stack."""
-        return self.identity.stack[0]
+    def origin_call_id(self) -> str | None:
+        """The id of the call that began it all, None for this one."""
+        return self.identity.origin
 
     @property
     def immediate_parent_call_id(self) -> str | None:
         """The id of the call that sent this one, None where nothing did."""
-        return self.identity.stack[-2] if len(self.identity.stack) > 1 else None
+        return self.identity.parent
 
 
 class CallContext(Dependency[CallInfo]):

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 from micro_framework.backoff import RetryPolicy, next_attempt, next_delay, should_retry
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
-from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare
+from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.extensions import Host
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
@@ -28,7 +28,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
-"""Seconds that a message is held off when its call could not be run; doubled while that goes on."""
+"""Seconds that a message is held off when its call could not be run; doubled while that goes on, from one round of
+messages to the next: ten workers that meet the same trouble at once are one round."""
 
 
 class Observer(Protocol):
@@ -139,7 +140,7 @@ def route(
     Raises:
         TypeError: There is no entrypoint, so nothing would ever call the method.
     """
-    if not entrypoints:
+    if not entrypoints or is_method(entrypoints[0]):
         raise TypeError("route() needs an entrypoint, for instance route(EventListener('payments', 'refunded'))")
     options = {
         "backoff": backoff,
@@ -193,7 +194,8 @@ class BoundRoute:
         self.service = plan.host.service
         self.method = plan.target.name
         self.label = plan.target.description
-        self.pause = FIRST_PAUSE
+        self.pause = 0.0
+        self.pause_ends = 0.0
         entrypoint.route = self
 
     @property
@@ -228,7 +230,7 @@ class BoundRoute:
             return
         call, outcome = self.attempt(call)
         if outcome.error is None:
-            self.pause = FIRST_PAUSE
+            self.pause = 0.0
             self.entrypoint.settle(item, outcome)
         else:
             self.failed(item, call, outcome.error)
@@ -304,27 +306,39 @@ class BoundRoute:
     def give_up(self, item: Any, call: Call, error: BaseException) -> None:
         """The last attempt failed: log it, run the callback, settle."""
         self.log(logging.ERROR, call, error, "failed")
-        if self.callback is not None:
-            self.run_callback(self.callback, call, error)
+        failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
+        if isinstance(failure, DependencyFailure):
+            self.hold_off(item, call, failure, "a dependency of its callback could not be had")
+            return
+        if failure is not None and self.callback is not None:
+            self.log(logging.ERROR, call, failure, f"its callback {self.callback.target.description} failed")
         self.entrypoint.settle(item, Outcome(error=error))
 
-    def run_callback(self, plan: Plan, call: Call, error: BaseException) -> None:
-        """Call the callback, once; an error of its own is logged."""
+    def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:
+        """Call the callback; returns what it raised."""
         kwargs = {**call.kwargs, "exception": error} if plan.target.takes("exception") else call.kwargs
         _, outcome = self.run(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt))
-        if outcome.error is not None:
-            self.log(logging.ERROR, call, outcome.error, f"its callback {plan.target.description} failed")
+        return outcome.error
 
     def hold_off(self, item: Any, call: Call, error: BaseException, what: str) -> None:
         """Give the message back after a pause that grows while this goes on, so that nothing loops hot.
 
         Until then it stays unacknowledged; if the process ends meanwhile, the broker takes it back.
         """
-        pause = self.pause
-        self.pause = min(LONGEST_PAUSE, 2 * pause)
-        self.log(logging.ERROR, call, error, f"{what}; it is delivered again in {pause:g} s")
         clock = self.host.clock
+        pause = self.next_pause(clock.now())
+        self.log(logging.ERROR, call, error, f"{what}; it is delivered again in {pause:g} s")
         clock.call_at(clock.now() + pause, lambda: self.entrypoint.hand_back(item))
+
+    def next_pause(self, now: float) -> float:
+        """How long to hold off: messages that fail at about the same time wait alike, only later ones wait longer.
+
+        Workers may race here; one pause more or less does no harm.
+        """
+        if not self.pause or now >= self.pause_ends:
+            self.pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self.pause))
+            self.pause_ends = now + self.pause
+        return self.pause
 
     def log(self, level: int, call: Call, error: BaseException, what: str) -> None:
         """One line with the call's identity and the error's traceback."""

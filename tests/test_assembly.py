@@ -58,6 +58,24 @@ class Unnamed:
 # -- placement
 
 
+def test_a_context_takes_from_the_configuration_what_it_does_not_set() -> None:
+    slow = RunnerContext([Route(target, EVENT)], name="slow", max_workers=2)
+    configured = {"slow": {"MAX_WORKERS": 7, "PREFETCH_COUNT": 30, "WORKER_MODE": "greedy_thread"}}
+    assembly = assembled(slow, SERVICE_NAME="s", CONTEXTS=configured)
+    (bound,) = assembly.routes
+    assert (bound.host.workers, bound.host.prefetch) == (2, 30)
+    assert assembly.spawners["slow"].greedy  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("alone", [Orders, Route(target, EVENT), RunnerContext([Route(target, EVENT)])])
+def test_services_come_in_a_list(alone: Any) -> None:
+    settings = Settings.from_mapping({"AMQP_URI": "memory://"})
+    with pytest.raises(
+        DeclarationError, match=r"a runner takes a list of services: Runner\(\[(Orders|\w+\(\.\.\.\))\]"
+    ):
+        assemble(alone, settings, ManualClock(), Lifecycle(), [])
+
+
 def places(assembly: Assembly) -> dict[str, tuple[str, str, int, int]]:
     hosts = {found.label: found.host for found in assembly.routes}
     return {label: (host.service, host.context, host.workers, host.prefetch) for label, host in hosts.items()}

@@ -188,7 +188,7 @@ def test_config_context_and_logger(caplog: pytest.LogCaptureFixture) -> None:
     assert config["MY_KEY"] == "mine"
     assert info.call_id.startswith("curious.look.")
     assert info.call_id_stack == (info.call_id,)
-    assert (info.origin_call_id, info.immediate_parent_call_id, info.data) == (info.call_id, None, {})
+    assert (info.origin_call_id, info.immediate_parent_call_id, info.data) == (None, None, {})
     names = {record.message: record.name for record in caplog.records if record.name in ("curious.look", "audit")}
     assert names == {"looking": "curious.look", "auditing": "audit"}
     (record,) = [record for record in caplog.records if getattr(record, "call_id", "") == info.call_id][:1]

@@ -249,6 +249,34 @@ def test_a_message_is_held_off_with_a_growing_pause(
     assert "flaky (Flaky): ConnectionError: database down" in caplog.text
 
 
+def test_messages_that_fail_together_wait_alike(feed: Feed, clock: ManualClock) -> None:
+    flaky = Flaky()
+    route = bound(Route(needs, feed, {"flaky": flaky}), clock)
+    flaky.errors += [ConnectionError()] * 10
+    for number in range(10):
+        route.process(number)
+    assert {due for due, _, _ in clock.alarms} == {0.1}
+    clock.advance(0.1)
+    assert [item for _, item in feed.verdicts] == list(range(10))
+
+
+def test_a_callback_whose_dependency_cannot_be_had_is_not_skipped(feed: Feed, clock: ManualClock) -> None:
+    flaky, called = Flaky(), list[Any]()
+
+    def callback(payload: Any, flaky: str) -> None:
+        called.append(payload)
+
+    declared = CallbackRoute(failing(OSError("down")), feed, {"flaky": flaky}, callback_target=callback)
+    route = bound(declared, clock)
+    flaky.errors.append(ConnectionError("database down"))
+    route.process("p")
+    assert (feed.verdicts, called) == ([], []), "the message is still the broker's"
+    clock.advance(0.1)
+    assert feed.verdicts == [("hand_back", "p")]
+    route.process("p")
+    assert (feed.verdicts[-1][0], called) == ("settle", ["p"])
+
+
 def test_the_pause_is_short_again_after_a_success(feed: Feed, clock: ManualClock) -> None:
     flaky = Flaky()
     route = bound(Route(needs, feed, {"flaky": flaky}), clock)

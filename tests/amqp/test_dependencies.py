@@ -95,6 +95,14 @@ def test_an_error_early_among_very_many_is_not_forgotten(broker_uri: str, outsid
         given(runner, "dispatch").many(events)
 
 
+def test_what_came_before_a_payload_that_cannot_be_encoded_is_confirmed(broker_uri: str, outside: Outside) -> None:
+    heard = outside.listen("orders")
+    with started(broker_uri, dispatch=Producer()) as runner:
+        with pytest.raises(TypeError, match="object"):
+            given(runner, "dispatch").many([("created", 1), ("created", object()), ("created", 3)])
+        assert heard.bodies(1) == ["1"]
+
+
 def test_many_of_nothing_is_nothing(broker_uri: str, outside: Outside) -> None:
     with started(broker_uri, dispatch=Producer()) as runner:
         given(runner, "dispatch").many([])

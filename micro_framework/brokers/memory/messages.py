@@ -14,6 +14,7 @@ from typing import Any
 from micro_framework.brokers.memory.queues import Message
 from micro_framework.brokers.port import Publication
 from micro_framework.exceptions import PublishError
+from micro_framework.wire.headers import is_dead_letter_trace
 
 __all__ = ["delayed_message", "published_message", "travelled"]
 
@@ -40,14 +41,9 @@ def delayed_message(publication: Publication, queue: str) -> Message:
     Raises:
         PublishError: As in `published_message`.
     """
-    headers = {name: value for name, value in publication.properties.headers.items() if not is_broker_header(name)}
+    headers = {name: value for name, value in publication.properties.headers.items() if not is_dead_letter_trace(name)}
     properties = replace(publication.properties, headers=headers, expiration=None)
     return published_message(replace(publication, exchange="", routing_key=queue, properties=properties))
-
-
-def is_broker_header(name: str) -> bool:
-    """Whether RabbitMQ writes this header itself when it dead-letters or counts deliveries."""
-    return name in ("x-death", "x-delivery-count") or name.startswith(("x-first-death-", "x-last-death-"))
 
 
 def travelled(value: object, where: str) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 
 from micro_framework.brokers.port import Publication
 from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
+from micro_framework.wire.headers import is_dead_letter_trace
 
 __all__ = ["Held", "delay_queue_name", "held_back", "packed", "rounded_up"]
 
@@ -60,7 +61,7 @@ def held_back(publication: Publication, queue: str, delay: int) -> Held:
         ValueError: The delay is negative.
     """
     milliseconds = rounded_up(delay)
-    headers = {name: value for name, value in publication.properties.headers.items() if not is_brokers_own(name)}
+    headers = {name: value for name, value in publication.properties.headers.items() if not is_dead_letter_trace(name)}
     properties = replace(publication.properties, headers=headers, expiration=None)
     name = delay_queue_name(queue, milliseconds) if milliseconds else queue
     return Held(Publication("", name, publication.body, properties, mandatory=True), queue, milliseconds)
@@ -77,10 +78,6 @@ def rounded_up(delay: float) -> int:
     whole = -int(-min(delay, LONGEST_DELAY) // 1)
     step: int = 10 ** max(0, len(str(whole)) - 2)
     return min(-(-whole // step) * step, LONGEST_DELAY)
-
-
-def is_brokers_own(header: str) -> bool:
-    return header in ("x-death", "x-delivery-count") or header.startswith(("x-first-death-", "x-last-death-"))
 
 
 def delay_queue_name(queue: str, milliseconds: int) -> str:
