@@ -1,7 +1,7 @@
 """`EventListener` and `QueueListener`: messages drive targets, with Nameko's queues, verdicts and headers."""
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,7 +14,14 @@ from micro_framework.brokers.port import Delivery, Publication, Subscription, Ve
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.translators import MessageTranslator, translate
-from micro_framework.wire.headers import decode_context, grow_stack, new_call_id
+from micro_framework.wire.headers import (
+    decode_context,
+    grow_stack,
+    immediate_parent_call_id,
+    is_dead_letter_trace,
+    new_call_id,
+    origin_call_id,
+)
 from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
 
 __all__ = ["EventListener", "MessageListener", "QueueListener"]
@@ -22,9 +29,8 @@ __all__ = ["EventListener", "MessageListener", "QueueListener"]
 ORIGIN_EXCHANGE, ORIGIN_KEY = "mf-exchange", "mf-routing-key"
 """Headers of a message that was put off: where it was published to in the first place."""
 
-DELAY_TRACES = ("x-death", "x-first-death-", "x-last-death-")
-"""What headers begin with that RabbitMQ adds to a message that waited in a delay queue; the context data of the call is
-what the sender sent, whichever attempt it is."""
+LONGEST_NAME = 255
+"""Bytes of a queue's name: AMQP 0-9-1 sends it as a short string."""
 
 SELECTED_BY_SENDER = ("CC", "BCC")
 """Headers with further routing keys for a message (RabbitMQ's sender-selected distribution)."""
@@ -48,6 +54,7 @@ class MessageListener(Entrypoint):
     consumer = ConsumerDoor()
     publisher = PublisherDoor()
     retryable = True
+    arguments = ("payload",)
     declare_exchanges = True
 
     def __init__(
@@ -60,6 +67,18 @@ class MessageListener(Entrypoint):
         self.requeue_on_error = requeue_on_error
         self.payload_filter = payload_filter
         self.translators = tuple(translators)
+
+    def problems(self) -> list[str]:
+        """Arguments of a wrong kind."""
+        found = []
+        if self.payload_filter is not None and not callable(self.payload_filter):
+            found.append(f"{self}: payload_filter must be a function of the payload, not {self.payload_filter!r}")
+        if not is_a(self.requeue_on_error, bool):
+            found.append(f"{self}: requeue_on_error must be True or False, not {self.requeue_on_error!r}")
+        for translator in self.translators:
+            if not is_a(translator, MessageTranslator):
+                found.append(f"{self}: translators must be instances such as JSONTranslator(), not {translator!r}")
+        return found
 
     def queue(self) -> Queue:
         """The queue to declare and consume."""
@@ -91,7 +110,8 @@ class MessageListener(Entrypoint):
         service, method = self.route.service, self.route.method
         stack = grow_stack(parents, new_call_id(service, method, str(uuid.uuid4())), self.tracked)
         attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
-        return Call(CallIdentity(service, method, stack), (payload,), {}, context, attempt)
+        identity = CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
+        return Call(identity, (payload,), {}, context, attempt)
 
     def prepare(self, call: Call) -> Call | None:
         """Translate and filter the payload."""
@@ -136,9 +156,14 @@ class MessageListener(Entrypoint):
         item.settle(Verdict.ACK)
 
 
+def is_a(value: object, expected: type) -> bool:
+    """``isinstance`` for values whose type is only declared, by code that nobody may have type checked."""
+    return isinstance(value, expected)
+
+
 def without_traces(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     """The headers of a message that was put off, without what the broker added meanwhile."""
-    return {name: value for name, value in headers.items() if not name.startswith(DELAY_TRACES)}
+    return {name: value for name, value in headers.items() if not is_dead_letter_trace(name)}
 
 
 class EventListener(MessageListener):
@@ -179,8 +204,8 @@ class EventListener(MessageListener):
         return f"EventListener({self.source_service!r}, {self.event_name!r})"
 
     def problems(self) -> list[str]:
-        """Arguments that do not fit together."""
-        found = []
+        """Arguments of a wrong kind, or that do not fit together."""
+        found = super().problems()
         types = (SERVICE_POOL, SINGLETON, BROADCAST)
         if self.handler_type not in types:
             found.append(f"{self}: handler_type must be one of {', '.join(types)}, not {self.handler_type!r}")
@@ -189,9 +214,28 @@ class EventListener(MessageListener):
                 f"{self}: a reliable broadcast needs broadcast_identifier=, different for each instance and the same "
                 "after a restart (a host name, for instance); or leave out reliable_delivery=True"
             )
+        for name in ("source_service", "event_name", "broadcast_identifier"):
+            value = getattr(self, name)
+            if not is_a(value, str) and (value is not None or name != "broadcast_identifier"):
+                found.append(f"{self}: {name} must be a string, not {value!r}")
+        if not is_a(self.reliable_delivery, bool):
+            found.append(f"{self}: reliable_delivery must be True, False or None, not {self.reliable_delivery!r}")
         if not self.source_service or not self.event_name:
             found.append(f"{self}: source_service and event_name must not be empty")
-        return found
+        return found or list(self.name_problems())
+
+    def name_problems(self) -> Iterator[str]:
+        """A queue name that AMQP has no room for; known once the route is."""
+        size = len(self.queue().name.encode()) if hasattr(self, "route") else 0
+        if size > LONGEST_NAME:
+            yield (
+                f"{self}: its queue's name has {size} bytes and AMQP takes {LONGEST_NAME}; shorten the name of the "
+                "service, the method or the event"
+            )
+
+    def claim(self) -> str | None:
+        """The queue of a service pool belongs to one method; a singleton's is shared on purpose."""
+        return f"the queue {self.queue().name!r}" if self.handler_type == SERVICE_POOL else None
 
     def setup(self) -> None:
         """As `MessageListener`; the exchange is left to others if ``DECLARE_EVENT_EXCHANGES`` says so."""
@@ -239,8 +283,8 @@ class QueueListener(MessageListener):
         return f"QueueListener({self.declared_queue.name!r})"
 
     def problems(self) -> list[str]:
-        """Arguments that do not fit together."""
-        return [] if self.declared_queue.name else ["QueueListener needs a queue with a name"]
+        """Arguments of a wrong kind, or a queue without a name."""
+        return super().problems() + ([] if self.declared_queue.name else ["QueueListener needs a queue with a name"])
 
     def queue(self) -> Queue:
         """The queue as it was given."""
