@@ -6,6 +6,7 @@ from typing import Any
 
 from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
+from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import PublisherDoor
 from micro_framework.amqp.topology import event_exchange_for, exchange_from, queue_from
 from micro_framework.brokers.port import Confirmation, Publication
@@ -114,6 +115,14 @@ class Producer(Dependency[Dispatch]):
         self.service_name = service_name
         self.confirm_publish = confirm_publish
         self.mandatory = mandatory
+
+    def problems(self) -> list[str]:
+        """Arguments of a wrong kind."""
+        flags = {"confirm_publish": self.confirm_publish, "mandatory": self.mandatory}
+        return [
+            *kind_problems(self, "True or False", bool, **flags),
+            *kind_problems(self, "a string or None", str | None, service_name=self.service_name),
+        ]
 
     def setup(self) -> None:
         """Declare the service's event exchange, unless ``DECLARE_EVENT_EXCHANGES`` leaves it to others."""
@@ -226,6 +235,18 @@ class Publisher(Dependency[Publish]):
         """The exchange's name, empty for the default exchange."""
         exchange = self.declared_exchange
         return exchange if isinstance(exchange, str) else getattr(exchange, "name", None) or ""
+
+    def problems(self) -> list[str]:
+        """Arguments of a wrong kind."""
+        flags = {"confirm_publish": self.confirm_publish, "mandatory": self.mandatory}
+        exchanges, queues = KombuExchange | Exchange, KombuQueue | Queue
+        found = kind_problems(self, "True or False", bool, **flags)
+        found += kind_problems(self, "a string", str, routing_key=self.routing_key)
+        what = "kombu's Exchange, a name or None"
+        found += kind_problems(self, what, exchanges | str | None, exchange=self.declared_exchange)
+        for item in self.declare:
+            found += kind_problems(self, "a list of kombu's Exchange and Queue", exchanges | queues, declare=item)
+        return found
 
     def setup(self) -> None:
         """Declare what is to be declared."""
