@@ -6,7 +6,6 @@ Nothing here connects, starts or waits.
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
@@ -48,7 +47,10 @@ class RunnerContext:
         worker_mode: str | None = None,
         context_metric_label: str | None = None,
     ) -> None:
-        self.routes = tuple(routes) if isinstance(routes, list | tuple) else routes
+        if isinstance(routes, type | Route):
+            alone = getattr(routes, "__name__", "route")
+            raise TypeError(f"a RunnerContext takes a list of routes: RunnerContext([{alone}], ...)")
+        self.routes = tuple(routes)
         self.name = name
         self.settings = ContextSettings(max_workers, worker_mode)
         self.context_metric_label = context_metric_label
@@ -147,23 +149,14 @@ class Assembler:
 
     def placements(self, services: Iterable[Declared]) -> Iterator[Placement]:
         """Every route of everything given, contexts first so that ``context=`` can name them."""
-        declared = self.listed(services, "Runner")
+        declared = list(services)
         for item in declared:
             if isinstance(item, RunnerContext):
                 name = self.add_context(item)
-                routes = self.listed(item.routes, "RunnerContext")
-                yield from (placement for route in routes for placement in self.placed(route, name))
+                yield from (placement for route in item.routes for placement in self.placed(route, name))
         for item in declared:
             if not isinstance(item, RunnerContext):
                 yield from self.placed(item, None)
-
-    def listed(self, items: Iterable[object], where: str) -> list[Any]:
-        """The items as a list; a single thing is a problem, told with its fix."""
-        if is_a(items, Iterable) and not is_a(items, str):
-            return list(items)
-        name = getattr(items, "__qualname__", repr(items))
-        self.problems.append(f"{where} takes a list of services, not {name} alone; write {where}([{name}], ...)")
-        return []
 
     def add_context(self, context: RunnerContext) -> str:
         """Note a context's settings under its name."""

@@ -8,7 +8,8 @@ import math
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from types import FunctionType
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
 from micro_framework.clock import Alarm
@@ -16,7 +17,7 @@ from micro_framework.extensions import Extension
 from micro_framework.schedule import next_on_grid
 from micro_framework.wire.headers import new_call_id
 
-__all__ = ["Entrypoint", "RouteHandle", "TargetDeclaration", "TimeEntrypoint", "declarations", "declare"]
+__all__ = ["Entrypoint", "RouteHandle", "TargetDeclaration", "TimeEntrypoint", "declarations", "declare", "is_method"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,6 +43,11 @@ def declarations(function: object) -> tuple[TargetDeclaration, ...]:
     # Looked for on every attribute of a class; some objects, mocks for one, claim to have any.
     found = getattr(function, DECLARED, ())
     return found if isinstance(found, tuple) else ()
+
+
+def is_method(value: object) -> bool:
+    """Whether a value is a function that takes ``self``: what a decorator in a class body gets."""
+    return isinstance(value, FunctionType) and value.__code__.co_varnames[: value.__code__.co_argcount][:1] == ("self",)
 
 
 def is_duration(value: object) -> bool:
@@ -89,9 +95,29 @@ class Entrypoint(Extension):
     translatable: ClassVar[bool] = True
     """Whether its calls carry a message that translators can change."""
 
+    arguments: ClassVar[tuple[str, ...] | None] = None
+    """What its targets are called with, by position, so that their signatures can be checked; None: not known."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        """Refuse ``@EventListener`` without arguments, which would put an entrypoint in the method's place."""
+        if len(args) == 1 and not kwargs and is_method(args[0]):
+            method = getattr(args[0], "__qualname__", args[0])
+            raise TypeError(f"@{cls.__name__} on {method} has no arguments; write @{cls.__name__}(...)")
+        return super().__new__(cls)
+
     def __call__(self, function: Function) -> Function:
-        """Use as a decorator: the function becomes a target of this entrypoint."""
+        """Use as a decorator: the function becomes a target of this entrypoint.
+
+        Raises:
+            TypeError: It is a class.
+        """
+        if isinstance(function, type):
+            raise TypeError(f"{self} decorates methods, not the class {function.__name__}; put it on the method to run")
         return declare(function, TargetDeclaration(self))
+
+    def claim(self) -> str | None:
+        """What no second target of the runner may be driven by, in words; None: it shares everything."""
+        return None
 
     def to_call(self, item: Any) -> Call:
         """Decode an item.
@@ -147,6 +173,7 @@ class TimeEntrypoint(Entrypoint):
     """
 
     translatable = False
+    arguments = ()
 
     def __init__(
         self,

@@ -11,6 +11,9 @@ from micro_framework.dependencies import Dependency, RunningCall
 __all__ = ["AsyncBackOff", "BackOffData"]
 
 
+EXAMPLE = "builtins.TimeoutError"
+
+
 class AsyncBackOff:
     """Try a failed call again after a delay during which nothing in this process waits.
 
@@ -35,7 +38,9 @@ class AsyncBackOff:
         max_interval: float | None = None,
         jitter: float = 0.0,
     ) -> None:
-        exceptions = None if exception_list is None else tuple(exception_list)
+        # A class alone is taken as a list of one; a name alone too, for it would become a list of letters.
+        alone = [exception_list] if isinstance(exception_list, str | type) else exception_list
+        exceptions = None if alone is None else tuple(alone)
         self.policy = RetryPolicy(max_retries, interval, exceptions, factor, max_interval, jitter)
 
     def problems(self) -> list[str]:
@@ -63,8 +68,8 @@ class AsyncBackOff:
                 f"jitter must be a share from 0 to 1, not {policy.jitter!r}",
             ),
             (
-                all(isinstance(spec, str) or is_exception_class(spec) for spec in policy.exceptions or ()),
-                f"exception_list must hold exception classes or dotted names, not {policy.exceptions!r}",
+                all(is_dotted(spec) or is_exception_class(spec) for spec in policy.exceptions or ()),
+                f"exception_list must hold exception classes or dotted names ({EXAMPLE}), not {policy.exceptions!r}",
             ),
         ]
         return [f"AsyncBackOff: {problem}" for holds, problem in checks if not holds]
@@ -73,6 +78,11 @@ class AsyncBackOff:
 def is_number(value: Any, kind: type | UnionType) -> bool:
     """Whether a value is a number of this kind, 0 or more."""
     return isinstance(value, kind) and not isinstance(value, bool) and bool(value >= 0)  # type: ignore[operator]
+
+
+def is_dotted(value: object) -> bool:
+    """Whether a value is a dotted name."""
+    return isinstance(value, str) and "." in value
 
 
 def is_exception_class(value: object) -> bool:

@@ -32,7 +32,12 @@ def declared(service: type) -> Iterator[tuple[str, TargetDeclaration]]:
         for name, value in vars(cls).items():
             if name not in seen:
                 seen.add(name)
-                yield from ((name, declaration) for declaration in declarations(value))
+                yield from ((name, declaration) for declaration in declarations(unwrapped(value)))
+
+
+def unwrapped(value: object) -> object:
+    """What a static or class method wraps, so that a target hidden there is found and can be refused."""
+    return value.__func__ if isinstance(value, staticmethod | classmethod) else value
 
 
 def route_for(service: type, method: str, declaration: TargetDeclaration) -> Route:

@@ -9,6 +9,7 @@ import functools
 import inspect
 import pkgutil
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,6 +25,7 @@ __all__ = [
     "find_target",
     "owner_problems",
     "resolve",
+    "signature_problem",
 ]
 
 Dependencies = tuple[tuple[str, Dependency[Any]], ...]
@@ -185,8 +187,43 @@ def owner_problems(target: Target) -> Iterator[str]:
         return
     if not has_instance_dict(owner) and class_dependencies(owner):
         yield f"{owner.__qualname__} has __slots__ and no __dict__, so nothing can be injected; leave out __slots__"
+    yield from forgotten_parentheses(owner)
     if parameters := required_parameters(owner):
         yield f"{owner.__qualname__}.__init__ needs {', '.join(parameters)}; a worker makes instances without arguments"
+
+
+def signature_problem(target: Target, arguments: tuple[str, ...], *, takes_exception: bool = False) -> str | None:
+    """Why a target cannot be called the way its entrypoint will, None if it can.
+
+    Args:
+        target: The target with its dependencies.
+        arguments: The positional arguments, by name.
+        takes_exception: Whether it is given ``exception`` if it takes one, as callbacks are.
+    """
+    names = [name for name, _ in target.keywords]
+    if takes_exception and target.takes("exception"):
+        names.append("exception")
+    try:
+        # A decorator of the user's may add or drop arguments: what it wraps says nothing of what it takes itself.
+        signature = inspect.signature(target.function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return None
+    given = ("self", *arguments) if target.owner else arguments
+    try:
+        signature.bind(*given, **dict.fromkeys(names))
+    except TypeError as error:
+        call = f"{target.name}({', '.join([*given, *(f'{name}=...' for name in names)])})"
+        return f"it is called as {call}, and its signature {signature} does not take that: {error}"
+    return None
+
+
+def forgotten_parentheses(owner: type) -> Iterator[str]:
+    """Attributes that are a class of extensions where an instance is wanted: ``dispatch = Producer``."""
+    for cls in owner.__mro__:
+        for name, value in vars(cls).items():
+            # A class defined in the body of the service is there under its own name.
+            if isinstance(value, type) and issubclass(value, Dependency) and name != value.__name__:
+                yield f"{cls.__qualname__}.{name} is the class {value.__name__}; write {name} = {value.__name__}(...)"
 
 
 def has_instance_dict(owner: type) -> bool:
@@ -218,6 +255,15 @@ def resolve(path: str) -> object:
         raise ValueError(f"{path!r} cannot be imported: there is no module {error.name!r}") from error
     except AttributeError as error:
         raise ValueError(f"{path!r} names nothing: {error}") from error
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        raise ValueError(f"{path!r} cannot be imported: {raised_in(error)}") from error
+
+
+def raised_in(error: BaseException) -> str:
+    """What was raised, and the file and line where."""
+    text = "".join(traceback.format_exception_only(error)).strip()
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} (at {frames[-1].filename}, line {frames[-1].lineno})" if frames else text
 
 
 def describe(target: object) -> str:

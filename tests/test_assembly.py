@@ -1,10 +1,12 @@
 """From declarations to bound routes: where everything goes, and every problem in one error."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from micro_framework.amqp.dependencies import Producer
+from micro_framework.amqp.dependencies import Producer, Publisher
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.assembly import Assembly, RunnerContext, assemble
 from micro_framework.config import Settings
@@ -16,6 +18,7 @@ from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute, Route, route
 from micro_framework.testing import ManualClock
 from micro_framework.translators import JSONTranslator
+from micro_framework.workers import Worker
 
 
 def assembled(*services: Any, **config: Any) -> Assembly:
@@ -37,6 +40,16 @@ def needs_dispatch(payload: Any, dispatch: Any) -> None: ...
 
 
 EVENT = EventListener("payments", "refunded")
+
+
+def with_session(function: Callable[..., None]) -> Callable[..., None]:
+    """A decorator of a user's that gives an argument more."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any) -> None:
+        function(*args, session=None)
+
+    return wrapper
 
 
 class Orders:
@@ -244,6 +257,11 @@ class WithFaultyDependency:
     def tick(self) -> None: ...
 
 
+def producing(dependency: Any) -> type:
+    attributes = {"name": "producing", "send": dependency, "refund": EVENT(lambda self, payload: None)}
+    return type("Producing", (), attributes)
+
+
 def timer(**options: Any) -> type:
     return type("Timer", (), {"name": "timer", "tick": route(TimeEntrypoint(1), **options)(lambda self: None)})
 
@@ -287,10 +305,82 @@ def timer(**options: Any) -> type:
             "handler_type must be one of service_pool, singleton, broadcast",
         ),
         (Route(target, QueueListener("")), "QueueListener needs a queue with a name"),
+        (Route(target, EventListener(Orders, "e")), "source_service must be a string, not <class"),  # type: ignore[arg-type]
+        (Route(target, EventListener("a", 3)), "event_name must be a string, not 3"),  # type: ignore[arg-type]
+        (
+            Route(target, EventListener("a", "b", reliable_delivery="no")),  # type: ignore[arg-type]
+            "reliable_delivery must be True, False or None, not 'no'",
+        ),
+        (
+            Route(target, EventListener("a", "b", payload_filter="x")),  # type: ignore[arg-type]
+            "payload_filter must be a function of the payload, not 'x'",
+        ),
+        (
+            Route(target, QueueListener("a", requeue_on_error=1)),  # type: ignore[arg-type]
+            "QueueListener('a'): requeue_on_error must be True or False, not 1",
+        ),
+        (
+            Route(target, EventListener("a", "b", translators=[JSONTranslator])),  # type: ignore[list-item]
+            "translators must be instances such as JSONTranslator(), not <class",
+        ),
+        (Route(target, EventListener("a", "b" * 255)), "its queue's name has 274 bytes and AMQP takes 255; shorten"),
+        (producing(Producer(3)), "Producing.send: Producer: service_name must be a string or None, not 3"),  # type: ignore[arg-type]
+        (producing(Producer(mandatory="no")), "Producer: mandatory must be True or False, not 'no'"),  # type: ignore[arg-type]
+        (producing(Publisher(3)), "Publisher: exchange must be kombu's Exchange, a name or None, not 3"),  # type: ignore[arg-type]
+        (producing(Publisher("x", 3)), "Publisher: routing_key must be a string, not 3"),  # type: ignore[arg-type]
+        (producing(Publisher(declare=["q"])), "declare must be a list of kombu's Exchange and Queue, not 'q'"),  # type: ignore[list-item]
+        (producing(Producer), "Producing.send is the class Producer; write send = Producer(...)"),
+        (Route(lambda: None, EVENT), "it is called as <lambda>(payload), and its signature () does not take that: too"),
+        (Route(needs_dispatch, EVENT), "does not take that: missing a required argument: 'dispatch'"),
+        (
+            timer(on_failure=lambda payload: None),
+            "its callback: it is called as <lambda>(), and its signature (payload)",
+        ),
     ],
 )
 def test_each_problem_says_where_and_what_to_do(service: Any, problem: str) -> None:
     assert any(problem in found for found in problems_of(service, SERVICE_NAME="shop"))
+
+
+class Wrapped:
+    name = "wrapped"
+
+    @EVENT
+    @with_session
+    def refund(self, payload: Any, session: Any) -> None: ...
+
+
+class Odd(Worker):
+    """Gives its targets what it likes."""
+
+
+def test_a_signature_that_cannot_be_known_is_not_refused() -> None:
+    takes_nothing: Any = lambda: None  # noqa: E731 - as short as it can be
+    assembled(Wrapped, Route(takes_nothing, EVENT, worker_class=Odd), SERVICE_NAME="x")
+
+
+class SameName:
+    @EventListener("a", "b")
+    def refund(self, payload: Any) -> None: ...
+
+
+class SameNameAgain:
+    @EventListener("a", "b")
+    def refund(self, payload: Any) -> None: ...
+
+
+def test_two_targets_that_would_share_a_queue_are_a_problem() -> None:
+    (problem,) = problems_of(SameName, SameNameAgain, SERVICE_NAME="x")
+    assert problem.startswith("SameName.refund and SameNameAgain.refund would share the queue 'evt-a-b--x.refund', and")
+
+
+def test_one_target_in_two_contexts_may_share_its_queue() -> None:
+    assembled(RunnerContext([SameName], "a"), RunnerContext([SameName], "b"), SERVICE_NAME="x")
+
+
+def test_a_class_alone_in_a_context_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"RunnerContext\(\[Orders\], \.\.\.\)"):
+        RunnerContext(Orders)  # type: ignore[arg-type]
 
 
 def test_nothing_to_run_is_a_problem() -> None:

@@ -193,3 +193,8 @@ def test_config_context_and_logger(caplog: pytest.LogCaptureFixture) -> None:
     assert names == {"looking": "curious.look", "auditing": "audit"}
     (record,) = [record for record in caplog.records if getattr(record, "call_id", "") == info.call_id][:1]
     assert (record.service, record.method) == ("curious", "look")  # type: ignore[attr-defined]
+
+
+def test_injecting_a_class_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"inject\(config=\.\.\.\) takes an instance such as Producer\(\), not <class"):
+        inject(config=Config)  # type: ignore[arg-type]

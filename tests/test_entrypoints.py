@@ -202,3 +202,17 @@ def test_every_tick_is_the_root_of_a_call_id_stack(clock: ManualClock) -> None:
         assert waited.call.args == ()
         (call_id,) = waited.call.identity.stack
         assert call_id.startswith("ticker.tick.")
+
+
+def test_a_decorator_without_its_parentheses_is_refused() -> None:
+    def refund(self: object, payload: object) -> None: ...
+
+    with pytest.raises(
+        TypeError, match=r"@TimeEntrypoint on .*refund has no arguments; write @TimeEntrypoint\(\.\.\.\)"
+    ):
+        TimeEntrypoint(refund)  # type: ignore[arg-type]
+
+
+def test_a_class_cannot_be_decorated() -> None:
+    with pytest.raises(TypeError, match="TimeEntrypoint decorates methods, not the class Orders"):
+        TimeEntrypoint(1)(type("Orders", (), {}))

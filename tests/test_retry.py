@@ -60,3 +60,13 @@ def test_a_callable_interval_gets_what_backoff_data_gives() -> None:
     interval = AsyncBackOff(3, lambda failed: failed.retry_count * 7).policy.interval
     assert callable(interval)
     assert interval(Attempt(retry_count=2)) == 14
+
+
+def test_one_exception_needs_no_list() -> None:
+    assert AsyncBackOff(1, 1, ValueError).policy.exceptions == (ValueError,)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("exceptions", ["ValueError", ["ValueError"]])
+def test_a_name_without_a_module_would_match_nothing(exceptions: list[str]) -> None:
+    (problem,) = AsyncBackOff(1, 1, exceptions).problems()
+    assert "dotted names (builtins.TimeoutError), not ('ValueError',)" in problem

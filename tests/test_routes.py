@@ -14,7 +14,7 @@ from micro_framework.dependencies import CallContext, CallInfo, Dependency, Runn
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import PublishTimeout
 from micro_framework.retry import AsyncBackOff, BackOffData
-from micro_framework.routes import BoundRoute, CallbackRoute, Route
+from micro_framework.routes import BoundRoute, CallbackRoute, Route, route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock
 from micro_framework.translators import MessageTranslator
@@ -413,6 +413,13 @@ def test_an_observer_may_go_while_the_others_are_told(feed: Feed) -> None:
     observers += [leaves, lambda *told: heard.append("second")]
     route.process("p")
     assert heard == ["second"]
+
+
+def test_route_without_parentheses_is_refused() -> None:
+    def refund(self: object, payload: object) -> None: ...
+
+    with pytest.raises(TypeError, match="needs an entrypoint"):
+        route(refund)  # type: ignore[arg-type]
 
 
 def test_an_observer_that_raises_brings_no_second_verdict(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:

@@ -142,3 +142,8 @@ def test_a_plain_entrypoint_has_no_options() -> None:
 def test_route_without_an_entrypoint_is_refused() -> None:
     with pytest.raises(TypeError, match=r"route\(\) needs an entrypoint"):
         route(context="slow")
+
+
+def test_an_entrypoint_under_a_static_method_is_found_so_that_it_can_be_refused() -> None:
+    static = staticmethod(TimeEntrypoint(1)(lambda: None))
+    assert [found.method_name for found in routes_of(type("Static", (), {"tick": static}))] == ["tick"]

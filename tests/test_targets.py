@@ -6,6 +6,7 @@ import sys
 import threading
 import types
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -268,3 +269,12 @@ def test_the_loop_goes_on_after_a_coroutine_raised(error: type[BaseException]) -
         run(find_target(fail))
     assert run(find_target(double_later), 4) == 8
     close_event_loop()
+
+
+def test_a_module_that_raises_is_told_with_file_and_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raises_at_import.py").write_text("x = 1\nx / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"cannot be imported: ZeroDivisionError: .* \(at .*raises_at_import.py, line 2\)"
+    ):
+        resolve("raises_at_import.target")

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from kombu.entity import Queue as KombuQueue
 
+from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
 from micro_framework.amqp.topology import event_exchange_for, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
@@ -70,14 +71,12 @@ class MessageListener(Entrypoint):
 
     def problems(self) -> list[str]:
         """Arguments of a wrong kind."""
-        found = []
-        if self.payload_filter is not None and not callable(self.payload_filter):
-            found.append(f"{self}: payload_filter must be a function of the payload, not {self.payload_filter!r}")
-        if not is_a(self.requeue_on_error, bool):
-            found.append(f"{self}: requeue_on_error must be True or False, not {self.requeue_on_error!r}")
+        found = kind_problems(self, "True or False", bool, requeue_on_error=self.requeue_on_error)
+        found += kind_problems(self, "a function of the payload", Callable | None, payload_filter=self.payload_filter)
         for translator in self.translators:
-            if not is_a(translator, MessageTranslator):
-                found.append(f"{self}: translators must be instances such as JSONTranslator(), not {translator!r}")
+            found += kind_problems(
+                self, "instances such as JSONTranslator()", MessageTranslator, translators=translator
+            )
         return found
 
     def queue(self) -> Queue:
@@ -156,11 +155,6 @@ class MessageListener(Entrypoint):
         item.settle(Verdict.ACK)
 
 
-def is_a(value: object, expected: type) -> bool:
-    """``isinstance`` for values whose type is only declared, by code that nobody may have type checked."""
-    return isinstance(value, expected)
-
-
 def without_traces(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     """The headers of a message that was put off, without what the broker added meanwhile."""
     return {name: value for name, value in headers.items() if not is_dead_letter_trace(name)}
@@ -214,12 +208,9 @@ class EventListener(MessageListener):
                 f"{self}: a reliable broadcast needs broadcast_identifier=, different for each instance and the same "
                 "after a restart (a host name, for instance); or leave out reliable_delivery=True"
             )
-        for name in ("source_service", "event_name", "broadcast_identifier"):
-            value = getattr(self, name)
-            if not is_a(value, str) and (value is not None or name != "broadcast_identifier"):
-                found.append(f"{self}: {name} must be a string, not {value!r}")
-        if not is_a(self.reliable_delivery, bool):
-            found.append(f"{self}: reliable_delivery must be True, False or None, not {self.reliable_delivery!r}")
+        found += kind_problems(self, "a string", str, source_service=self.source_service, event_name=self.event_name)
+        found += kind_problems(self, "a string or None", str | None, broadcast_identifier=self.broadcast_identifier)
+        found += kind_problems(self, "True, False or None", bool, reliable_delivery=self.reliable_delivery)
         if not self.source_service or not self.event_name:
             found.append(f"{self}: source_service and event_name must not be empty")
         return found or list(self.name_problems())

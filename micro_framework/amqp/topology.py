@@ -31,9 +31,14 @@ def queue_from(queue: KombuQueue | Queue | str) -> Queue:
     Args:
         queue: kombu's ``Queue``, as with Nameko's ``consume``, one of this project's own, or the name of a durable
             queue that only the default exchange leads to.
+
+    Raises:
+        TypeError: It is something else.
     """
     if isinstance(queue, Queue):
         return queue
+    if not isinstance(queue, KombuQueue | str):
+        raise TypeError(f"expected kombu's Queue or the name of a queue, not {queue!r}")
     return Queue(queue) if isinstance(queue, str) else queue_of_kombu(queue)
 
 

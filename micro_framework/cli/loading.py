@@ -24,6 +24,8 @@ HasEntrypoint = Callable[[type], bool]
 
 SHOWN_FRAMES = 5
 
+PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+
 
 def put_current_directory_first() -> None:
     """Make the current directory the first place to import from."""
@@ -113,10 +115,10 @@ def broken(name: str, error: BaseException) -> str:
 
 
 def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
-    """List the frames of a traceback that are neither the import system's nor this module's."""
-    own = {__file__, importlib.__file__}
+    """List the frames of a traceback that are neither the import system's nor this package's."""
     frames = traceback.extract_tb(trace)
-    return [frame for frame in frames if frame.filename not in own and not frame.filename.startswith("<frozen")]
+    own = (PACKAGE, importlib.__file__, "<frozen")
+    return [frame for frame in frames if not frame.filename.startswith(own)]
 
 
 def pick_class(module: ModuleType, name: str, has_entrypoint: HasEntrypoint) -> list[type]:
@@ -147,7 +149,7 @@ def no_such_class(module: ModuleType, name: str, has_entrypoint: HasEntrypoint) 
 def pick_all(module: ModuleType, has_entrypoint: HasEntrypoint) -> Sequence[object]:
     services = [item for item in classes(module) if has_entrypoint(item) and item.__module__ == module.__name__]
     if services:
-        return services
+        return [item for item in services if not is_mixin(item, services)]
     routes = getattr(module, "routes", None)
     if isinstance(routes, list | tuple) and routes:
         return routes
@@ -155,6 +157,12 @@ def pick_all(module: ModuleType, has_entrypoint: HasEntrypoint) -> Sequence[obje
     if runner is None or isinstance(runner, type | ModuleType):
         raise FailedError(nothing_to_run(module, has_entrypoint))
     return [runner]
+
+
+def is_mixin(item: type, services: Sequence[type]) -> bool:
+    """Whether a class is there for others to inherit from: it has no name, and a service that has one is made of it."""
+    heirs = [other for other in services if issubclass(other, item) and hasattr(other, "name")]
+    return not hasattr(item, "name") and bool(heirs)
 
 
 def classes(module: ModuleType) -> list[type]:

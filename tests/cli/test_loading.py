@@ -184,3 +184,9 @@ def test_nothing_to_run_says_what_was_looked_for(write):
     write("facade.py", "from orders import Orders\n")
     assert failure("empty").endswith("expected a class with an entrypoint, a list 'routes' or a 'runner'")
     assert "Orders is imported into it: name 'facade:Orders' or 'orders'" in failure("facade")
+
+
+def test_a_nameless_base_of_a_named_service_is_a_mixin(write):
+    write("shop_c.py", "class Audited:\n    is_service = True\nclass Orders(Audited):\n    name = 'orders'\n")
+    assert found("shop_c") == ["Orders"]
+    assert found("shop_c:Audited") == ["Audited"]
