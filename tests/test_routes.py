@@ -292,6 +292,17 @@ def test_the_pause_is_short_again_after_a_success(feed: Feed, clock: ManualClock
     assert feed.verdicts == [("hand_back", "q")]
 
 
+def test_successes_in_between_make_no_failure_come_back_at_once(feed: Feed, clock: ManualClock) -> None:
+    flaky = Flaky()
+    route = bound(Route(needs, feed, {"flaky": flaky}), clock)
+    for _ in range(3):
+        flaky.errors.append(ConnectionError())
+        route.process("p")
+        route.process("q")
+    assert [due for due, _, _ in clock.alarms] == [0.1, 0.1, 0.1]
+    assert ("hand_back", "p") not in feed.verdicts
+
+
 # -- the callback
 
 
