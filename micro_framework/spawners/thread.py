@@ -39,7 +39,7 @@ class WorkerThread(threading.Thread):
             while (entry := get()) is not None:
                 self.running = entry
                 self.work(*entry)
-                self.running = None
+                self.running = entry = None  # an idle worker keeps no message alive
         finally:
             close_event_loop()
 
@@ -85,11 +85,15 @@ class ThreadSpawner:
             self.jobs.put(None)
 
     def stop(self, deadline: float) -> list[str]:
-        """Wait for the workers; what still waits or runs at the deadline is left to the broker."""
+        """Wait for the workers; what still waits or runs at the deadline is left to the broker.
+
+        A call that stops its own pool cannot be waited for, so it is abandoned.
+        """
         if not self.started:
             return []
         for thread in self.threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
         abandoned = [thread.running for thread in self.threads if thread.is_alive()]
         waiting = self.hand_back_waiting() if abandoned else []
         for _ in abandoned:

@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -124,6 +125,30 @@ def test_what_is_not_finished_at_the_deadline_is_named_and_handed_back(
     gate.open.set()
     for thread in spawner.threads:
         thread.join(SECONDS)
+
+
+def test_a_call_that_stops_its_own_pool_is_abandoned_and_the_others_are_not() -> None:
+    spawner = started(2)
+    stopped: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+    job = Recorder(lambda item: stopped.put(ended(spawner)))
+    spawner.submit(job, 1)
+    assert stopped.get(timeout=SECONDS) == ["Orders.create"]
+    for thread in spawner.threads:
+        thread.join(SECONDS)
+        assert not thread.is_alive()
+
+
+def test_an_idle_worker_keeps_no_item_alive() -> None:
+    class Forgetful(Recorder):
+        def process(self, item: Any) -> None:
+            """Keeps nothing."""
+
+    spawner, item, gone = started(), Recorder(), threading.Event()
+    weakref.finalize(item, gone.set)
+    spawner.submit(Forgetful(), item)
+    del item
+    assert gone.wait(SECONDS)
+    assert ended(spawner) == []
 
 
 @pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt])
