@@ -222,7 +222,7 @@ class Publisher(Door, Protocol):
     """One publishing connection. Every method may be called from any thread."""
 
     def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
-        """Declare now (if connected) and after every reconnect.
+        """Declare now (if connected), after every reconnect, and when a publish finds that its exchange is gone.
 
         Exchanges that exist with other flags are adopted with one log line; a queue that does is refused. Call
         before `start`: an answer that will not change is reported through `DoorEvents.on_refused`.

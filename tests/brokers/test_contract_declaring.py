@@ -84,6 +84,20 @@ def test_an_auto_delete_exchange_goes_with_its_last_queue(doors: Doors) -> None:
         doors.send(message("key", to="passing"))
 
 
+def test_a_publisher_declares_its_exchange_again_when_that_is_gone(doors: Doors) -> None:
+    """An auto-delete exchange goes with its last queue, while the service that dispatches to it runs on."""
+    passing = exchange("passing", auto_delete=True)
+    publisher = doors.publisher([passing])
+    assert publisher.wait_ready(soon())
+    for body in ("one", "two"):
+        inbox, consumer = doors.consuming(queue("short-lived", (passing, "#"), exclusive=True, auto_delete=True))
+        publisher.publish(message("key", body, to="passing")).wait(soon())
+        assert inbox.next().body == body.encode()
+        consumer.stop(soon())
+        for confirmation in [publisher.publish(message("key", to="passing")) for _ in range(20)]:
+            confirmation.wait(soon())
+
+
 def test_a_publisher_declares_before_and_after_its_start(doors: Doors) -> None:
     publisher = doors.publisher([exchange("before")])
     assert publisher.wait_ready(soon())

@@ -8,7 +8,7 @@ from micro_framework.brokers.memory.messages import delayed_message, published_m
 from micro_framework.brokers.memory.queues import Message
 from micro_framework.brokers.memory.server import MemoryServer
 from micro_framework.brokers.port import Publication
-from micro_framework.exceptions import PublishError
+from micro_framework.exceptions import PublishError, UnknownExchange
 from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["KnownOutcome", "MemoryPublisher"]
@@ -58,7 +58,7 @@ class MemoryPublisher(MemoryDoor):
         Raises:
             PublishError: The publisher is not started, or not any more.
         """
-        put = partial(self._server.publish, mandatory=publication.mandatory)
+        put = partial(self._put, mandatory=publication.mandatory)
         outcome = self._hand_in(lambda: published_message(publication), put)
         return outcome if confirm else KnownOutcome(None)
 
@@ -73,6 +73,14 @@ class MemoryPublisher(MemoryDoor):
             raise ValueError(f"delay must be 0 or more milliseconds, not {delay}")
         schedule = partial(self._server.delay, queue=queue, milliseconds=delay)
         return self._hand_in(lambda: delayed_message(publication, queue), schedule)
+
+    def _put(self, message: Message, *, mandatory: bool) -> PublishError | None:
+        """Publish; an exchange of ours that is gone (auto-deleted with its last queue) is declared again first."""
+        outcome = self._server.publish(message, mandatory=mandatory)
+        if isinstance(outcome, UnknownExchange) and any(each.name == message.exchange for each in self._exchanges):
+            self._declare_everything()
+            outcome = self._server.publish(message, mandatory=mandatory)
+        return outcome
 
     def _hand_in(self, make: Callable[[], Message], put: Callable[[Message], PublishError | None]) -> KnownOutcome:
         try:

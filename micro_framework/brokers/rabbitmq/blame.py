@@ -13,7 +13,7 @@ from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExchange, Unroutable
 
-__all__ = ["blamed", "locked_queue"]
+__all__ = ["blamed", "locked_queue", "missing_exchange"]
 
 EXCHANGE = re.compile(r"exchange '([^']*)' in vhost")
 QUEUE = re.compile(r"queue '([^']*)' in vhost")
@@ -26,6 +26,12 @@ Blamed = list[tuple[PendingPublish, PublishError]]
 def locked_queue(error: Exception) -> str | None:
     """The exclusive queue of another connection that an error is about: it exists, that is all we wanted to know."""
     match = LOCKED.search(text_of(error)) if isinstance(error, amqp.ResourceLocked) else None
+    return match[1] if match else None
+
+
+def missing_exchange(error: Exception) -> str | None:
+    """The exchange that an error says is not there."""
+    match = EXCHANGE.search(text_of(error)) if isinstance(error, amqp.NotFound) else None
     return match[1] if match else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from micro_framework.brokers.port import DoorEvents, Publication
-from micro_framework.brokers.rabbitmq.blame import locked_queue
+from micro_framework.brokers.rabbitmq.blame import locked_queue, missing_exchange
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
@@ -192,8 +192,15 @@ class RabbitMQPublisher:
             self._unchecked.add(exclusive)
             for pending in channel.pending():
                 pending.pack_again()
-        channel.blame(error)
+        if self._declares(missing_exchange(error)):
+            # Deleted, or gone by itself with its last queue: it is declared again, and the messages are sent again.
+            self._link.post(lambda: self._declare_now(self._exchanges, self._queues))
+        else:
+            channel.blame(error)
         self._link.post(lambda: self._with_connection(channel.open))
+
+    def _declares(self, exchange: str | None) -> bool:
+        return any(declared.name == exchange for declared in self._exchanges)
 
     def _with_connection(self, work: Callable[[LinkConnection], None]) -> None:
         connection = self._link.connection

@@ -5,7 +5,7 @@ import pytest
 from amqp.exceptions import error_for_code
 
 from micro_framework.brokers.port import Publication
-from micro_framework.brokers.rabbitmq.blame import blamed, locked_queue
+from micro_framework.brokers.rabbitmq.blame import blamed, locked_queue, missing_exchange
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExchange, Unroutable
 from micro_framework.wire.messages import Properties
@@ -51,6 +51,14 @@ def test_the_brokers_words_name_them(error: Exception, who: list[int], kind: typ
     found = blamed(error, WRITTEN)
     assert [WRITTEN.index(each) for each, _ in found] == who
     assert kind in {type(why) for _, why in found}
+
+
+def test_the_exchange_that_is_not_there() -> None:
+    assert missing_exchange(answer(404, "NOT_FOUND - no exchange 'a' in vhost '/'", (60, 40))) == "a"
+    assert missing_exchange(answer(404, "NOT_FOUND - no queue 'a' in vhost '/'", (50, 10))) is None
+    assert (
+        missing_exchange(answer(403, "ACCESS_REFUSED - access to exchange 'a' in vhost '/' refused", (60, 40))) is None
+    )
 
 
 def test_a_locked_queue_is_nobodys_fault() -> None:
