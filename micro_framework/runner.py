@@ -177,7 +177,11 @@ class Runner:
                 return
             self.stopped = True
             self.endings.put(None)  # whoever stopped it, `start` returns
+            if self.begun:
+                logger.info("stopping; running calls have %g s to finish", self.settings.shutdown_timeout)
             abandoned = self.stop_everything()
+            if self.begun:
+                logger.info("stopped")
         if abandoned:
             raise CallsAbandoned(abandoned, self.settings.shutdown_timeout)
 

@@ -380,6 +380,14 @@ def test_a_runner_runs_once(begin: Callable[[Runner], Any]) -> None:
         begin(runner)
 
 
+def test_a_stop_is_logged_at_its_begin_and_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "micro_framework.runner")
+    ticking = type("Ticking", (), {"name": "ticking", "tick": TimeEntrypoint(60)(lambda self: None)})
+    with Runner([ticking], {"SHUTDOWN_TIMEOUT": 7}):
+        caplog.clear()
+    assert caplog.messages == ["stopping; running calls have 7 s to finish", "stopped"]
+
+
 def test_stopping_is_idempotent_and_may_come_first() -> None:
     written, runner = with_diary()
     runner.stop()
