@@ -65,11 +65,13 @@ class Dispatch:
         """
         under_way: deque[Confirmation] = deque()
         publish = self.door.door.publish
-        for event_name, payload in events:
-            under_way.append(publish(self.publication(event_name, payload), **self.options))
-            if len(under_way) >= WINDOW:
-                under_way.popleft().wait(self.door.deadline())
-        wait_for_all(under_way, self.door)
+        try:
+            for event_name, payload in events:
+                under_way.append(publish(self.publication(event_name, payload), **self.options))
+                if len(under_way) >= WINDOW:
+                    under_way.popleft().wait(self.door.deadline())
+        finally:  # also when a later payload cannot be encoded: nothing is left behind with its outcome unknown
+            wait_for_all(under_way, self.door)
 
     def publication(self, event_name: str, payload: Any) -> Publication:
         """The event as it goes out."""
