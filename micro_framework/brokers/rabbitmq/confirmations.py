@@ -33,6 +33,7 @@ class PendingPublish:
         "_error",
         "_frame_max",
         "_frames",
+        "_known",
         "_pack",
         "_state",
         "confirm",
@@ -59,6 +60,7 @@ class PendingPublish:
         self._frame_max = 0
         self._error: BaseException | None = None
         self._callbacks: list[Callable[[BaseException | None], None]] = []
+        self._known = False
         self._claim = Lock()  # taken by the first outcome, for ever
         self._done = Lock()  # held until the outcome is known
         self._done.acquire()
@@ -88,6 +90,7 @@ class PendingPublish:
         if not self._claim.acquire(blocking=False):
             return False
         self._error = error
+        self._known = True
         self._done.release()
         self._call_back()
         return True
@@ -125,7 +128,7 @@ class PendingPublish:
 
     def add_done_callback(self, callback: Callable[[BaseException | None], None]) -> None:
         self._callbacks.append(callback)
-        if not self._done.locked():
+        if self._known:  # `_done` says it too, except while somebody who waits holds it for a moment
             self._call_back()
 
     def _call_back(self) -> None:

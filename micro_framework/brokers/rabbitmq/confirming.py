@@ -138,12 +138,18 @@ class ConfirmingChannel:
 
     def fail_all(self, error: Callable[[], PublishError]) -> None:
         """Finish everything: no further connection comes."""
-        for pending in self.pending():
+        for pending in list(self._unconfirmed.values()):
+            pending.give_up(str(error()))
+        # One by one, for other threads may put in more meanwhile, or do the same as this one.
+        while self._outbox:
+            try:
+                pending = self._outbox.popleft()
+            except IndexError:
+                return
             if pending.written:
                 pending.give_up(str(error()))
             else:
                 pending.finish(error())
-        self._outbox.clear()
 
     def _on_confirm(self, tag: int, multiple: bool, confirmed: bool) -> None:
         if not multiple:

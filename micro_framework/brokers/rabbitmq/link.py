@@ -25,6 +25,7 @@ from micro_framework.brokers.rabbitmq.connection import Interrupted, LinkConnect
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.reconnection import Reconnection
 from micro_framework.brokers.rabbitmq.refusals import readable, refusal_for
+from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
 __all__ = ["Link", "LinkOwner"]
@@ -154,16 +155,23 @@ class Link:
         owner, gate = self._owner, self.gate
         while owner.has_output() and gate.acquire(blocking=False):
             try:
-                if not self._write():
-                    return
+                written = self._write()
             finally:
                 gate.release()
+            # The reader flushes when it can be written again. Has that happened behind this thread's back, then the
+            # reader has found the gate shut, and it is left to this thread.
+            if not written and self._stream_to_write() is None:
+                return
+
+    def _stream_to_write(self) -> PlainTransport | TLSTransport | None:
+        connection = self._writable
+        stream = connection.stream if connection is not None else None
+        return None if stream is None or self.blocked or stream.congested else stream
 
     def _write(self) -> bool:
-        connection = self._writable
-        transport = connection.stream if connection is not None else None
-        if transport is None or self.blocked or transport.congested:
-            return False  # the reader flushes when that has changed
+        transport = self._stream_to_write()
+        if transport is None:
+            return False
         if data := self._owner.take_output():
             transport.send(data)
         self._owner.output_written()

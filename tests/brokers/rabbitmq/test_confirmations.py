@@ -94,3 +94,12 @@ def test_frames_are_packed_once_for_each_frame_size() -> None:
     publish = pending()
     assert publish.frames(8) is publish.frames(8)
     assert len(publish.frames(9)) == 9
+
+
+def test_a_callback_that_comes_while_somebody_else_looks_is_called() -> None:
+    publish = pending()
+    publish.finish(None)
+    told: list[BaseException | None] = []
+    with publish._done:  # as whoever waits holds it for a moment
+        publish.add_done_callback(told.append)
+    assert told == [None]

@@ -178,3 +178,16 @@ def test_the_end_tells_everybody(channel: OpenChannel) -> None:
         with pytest.raises(PublishError, match=words):
             pending.wait(0)
     assert channel.pending() == []
+
+
+def test_the_end_tells_those_who_come_meanwhile(channel: OpenChannel) -> None:
+    channel.put("first")
+    late: list[PendingPublish] = []
+
+    def closed() -> PublishError:
+        if not late:
+            late.append(channel.put("late"))
+        return PublishError("it was stopped")
+
+    channel.fail_all(closed)
+    assert outcomes(*late) == [PublishError]

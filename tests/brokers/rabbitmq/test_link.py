@@ -6,11 +6,15 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from micro_framework.brokers.port import Publication, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.link import Link
 from micro_framework.exceptions import PublishError
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
@@ -186,3 +190,49 @@ def test_a_handler_that_takes_long_holds_up_no_other_door(doors: Doors) -> None:
     doors.send(message("slow"), message("jobs", "quick"))
     assert inbox.bodies(1) == ["quick"]
     leave.set()
+
+
+# Who writes
+
+
+class Stream:
+    """A congested stream that is free again the moment somebody has looked, and the reader then flushes in vain."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.reader_flushes: Callable[[], None] | None = None
+
+    @property
+    def congested(self) -> bool:
+        reader_flushes, self.reader_flushes = self.reader_flushes, None
+        if reader_flushes is not None:
+            reader_flushes()
+        return reader_flushes is not None
+
+    def send(self, data: bytes) -> None:
+        self.sent.append(data)
+
+
+class Output:
+    """An owner with one thing to write."""
+
+    def __init__(self) -> None:
+        self.left = [b"a publish"]
+
+    def has_output(self) -> bool:
+        return bool(self.left)
+
+    def take_output(self) -> bytes:
+        return self.left.pop()
+
+    def output_written(self) -> None: ...
+
+
+def test_nothing_is_left_lying_when_there_is_room_again_while_a_thread_turns_away() -> None:
+    """Else it would lie there until the next heartbeat, and the publish time out unsent."""
+    stream, owner = Stream(), Output()
+    link = Link("publisher", "x", Endpoints(nowhere()), owner)  # type: ignore[arg-type]
+    link._writable = SimpleNamespace(stream=stream)  # type: ignore[assignment]
+    stream.reader_flushes = link.flush
+    link.flush()
+    assert (stream.sent, owner.left) == ([b"a publish"], [])
