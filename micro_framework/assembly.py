@@ -92,10 +92,6 @@ class Assembly:
         """Every bound entrypoint."""
         return [route.entrypoint for route in self.routes]
 
-    def extensions(self) -> list[Extension]:
-        """Every bound extension, once."""
-        return list(dict.fromkeys((*self.shared.bound.values(), *self.dependencies(), *self.entrypoints())))
-
 
 def dependencies_of(route: BoundRoute) -> Iterator[Extension]:
     """The bound dependencies of a route's target and callback."""

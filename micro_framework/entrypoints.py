@@ -166,7 +166,8 @@ class TimeEntrypoint(Entrypoint):
 
     Args:
         interval: Seconds between ticks, greater than 0.
-        eager: Tick at the start as well, instead of first after one interval (Nameko's ``eager``).
+        eager: Tick at the start as well, as soon as everything is ready, instead of first after one interval (Nameko's
+            ``eager``).
         cron: Not built yet.
         timezone: Of ``cron``.
         cluster: Not built yet.
@@ -208,9 +209,12 @@ class TimeEntrypoint(Entrypoint):
         self.stopped = False
 
     def start(self) -> None:
-        """Set the first alarm."""
+        """Set the first alarm; an eager one once everything is ready, so that what the call sends finds its queues."""
         self.origin = self.host.clock.now()
-        self.set_alarm(self.origin if self.eager else self.next_due())
+        if self.eager:
+            self.host.lifecycle.when_ready(lambda: self.set_alarm(self.origin))
+        else:
+            self.set_alarm(self.next_due())
 
     def stop(self) -> None:
         """Tick no more; a call that runs may finish."""

@@ -7,7 +7,6 @@
     │   ├── ConfigError             in the configuration
     │   └── DeclarationError        in the service's code
     ├── SetupFailed                 an extension's setup or start raised
-    ├── NotBuiltYet                 asked for something this version does not have
     ├── NotInjected                 a dependency was touched on an instance no worker made
     ├── BrokerError
     │   ├── BrokerRefused           an answer that will not change: password, vhost, permission, flags
@@ -44,7 +43,6 @@ __all__ = [
     "MessageTooLarge",
     "MethodNotFound",
     "MicroFrameworkError",
-    "NotBuiltYet",
     "NotInjected",
     "ProblemList",
     "PublishError",
@@ -96,10 +94,6 @@ class DeclarationError(ProblemList):
 
 class SetupFailed(MicroFrameworkError):
     """An extension's ``setup`` or ``start`` raised, so the service did not start; ``__cause__`` is what it raised."""
-
-
-class NotBuiltYet(MicroFrameworkError):
-    """Something was asked for by name that this version does not have."""
 
 
 class NotInjected(MicroFrameworkError, AttributeError):

@@ -32,6 +32,22 @@ class Lifecycle:
         self.failure: BaseException | None = None
         self.listener: Callable[[BaseException], None] | None = None
         self.watcher: Callable[[], None] | None = None
+        self.waiting_for_ready: list[Callable[[], None]] | None = []  # None once everything was ready
+
+    def when_ready(self, callback: Callable[[], None]) -> None:
+        """Call ``callback()`` once everything is ready for the first time, now if it was; it must return at once."""
+        with self.changed:
+            if self.waiting_for_ready is not None:
+                self.waiting_for_ready.append(callback)
+                return
+        callback()
+
+    def all_ready(self) -> None:
+        """Everything is ready for the first time."""
+        with self.changed:
+            callbacks, self.waiting_for_ready = self.waiting_for_ready or [], None
+        for callback in callbacks:
+            callback()
 
     def on_change(self, watcher: Callable[[], None]) -> None:
         """Call ``watcher()`` after every `notify`, on the thread that notifies; it must return at once."""

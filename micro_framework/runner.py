@@ -155,6 +155,7 @@ class Runner:
         if self.ready and self.announcement.acquire(blocking=False):
             targets = Counter(route.service for route in self.assembly.routes)
             logger.info("ready: %s", ", ".join(f"{service} ({count} targets)" for service, count in targets.items()))
+            self.lifecycle.all_ready()
 
     def configure_logging(self) -> None:
         """Apply ``LOGGING``, if it is given; without it logging is the user's own affair."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from micro_framework.calls import Attempt, Call, CallIdentity
+from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TimeEntrypoint, declarations, declare
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
@@ -216,3 +217,32 @@ def test_a_decorator_without_its_parentheses_is_refused() -> None:
 def test_a_class_cannot_be_decorated() -> None:
     with pytest.raises(TypeError, match="TimeEntrypoint decorates methods, not the class Orders"):
         TimeEntrypoint(1)(type("Orders", (), {}))
+
+
+def test_an_eager_tick_waits_until_everything_is_ready() -> None:
+    ticks, ready = list[bool](), threading.Event()
+
+    class Slow(Dependency[None]):
+        def is_ready(self) -> bool:
+            return ready.is_set()
+
+        def get_dependency(self, worker: Any) -> None: ...
+
+    class Service:
+        name = "service"
+        slow = Slow()
+
+        @TimeEntrypoint(interval=60, eager=True)
+        def tick(self) -> None:
+            ticks.append(ready.is_set())
+
+    runner = Runner([Service], {}, clock=ManualClock())
+    runner.begin()
+    try:
+        with wait_for(runner, "Service.tick"):
+            assert ticks == []
+            ready.set()
+            runner.lifecycle.notify()
+    finally:
+        runner.stop()
+    assert ticks == [True]

@@ -127,3 +127,13 @@ def test_a_listener_hears_of_the_first_failure_once(listens_first: bool) -> None
         lifecycle.on_failure(heard.append)
     lifecycle.fail(ValueError("again"))
     assert heard == [error]
+
+
+def test_who_waits_for_everything_to_be_ready_is_called_once() -> None:
+    lifecycle, heard = Lifecycle(), list[str]()
+    lifecycle.when_ready(lambda: heard.append("early"))
+    assert heard == []
+    lifecycle.all_ready()
+    lifecycle.when_ready(lambda: heard.append("late"))
+    lifecycle.all_ready()
+    assert heard == ["early", "late"]

@@ -1,5 +1,6 @@
 """`Producer` and `Publisher`: what targets send with, confirmed, with the context data of the running call."""
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import PublisherDoor
-from micro_framework.amqp.topology import event_exchange_for, exchange_from, queue_from
+from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_problems, queue_from
 from micro_framework.brokers.port import Confirmation, Publication
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import PublishError
@@ -70,8 +71,13 @@ class Dispatch:
                 under_way.append(publish(self.publication(event_name, payload), **self.options))
                 if len(under_way) >= WINDOW:
                     under_way.popleft().wait(self.door.deadline())
-        finally:  # also when a later payload cannot be encoded: nothing is left behind with its outcome unknown
-            wait_for_all(under_way, self.door)
+        except PublishError:
+            outcomes(under_way, time.monotonic())  # one wait in vain is enough: the rest is given up with it
+            raise
+        except BaseException:
+            outcomes(under_way, self.door.deadline())  # the payload's fault: what came before it still goes out
+            raise
+        raise_first(outcomes(under_way, self.door.deadline()))
 
     def publication(self, event_name: str, payload: Any) -> Publication:
         """The event as it goes out."""
@@ -85,15 +91,19 @@ class Dispatch:
         return Publication(self.exchange, event_name, encoded.body, properties, self.mandatory)
 
 
-def wait_for_all(confirmations: Iterable[Confirmation], door: PublisherDoor) -> None:
-    """Wait for every confirm; the first error is raised after all outcomes are known, and says how many failed."""
+def outcomes(confirmations: Iterable[Confirmation], deadline: float) -> list[PublishError]:
+    """Wait for every confirm until the deadline (``time.monotonic()`` seconds); the errors, in order."""
     errors = []
-    deadline = door.deadline()
     for confirmation in confirmations:
         try:
             confirmation.wait(deadline)
         except PublishError as error:
             errors.append(error)
+    return errors
+
+
+def raise_first(errors: Sequence[PublishError]) -> None:
+    """Raise the first of the errors, if there is one; it says how many there are."""
     if errors:
         errors[0].add_note(f"{len(errors)} of the last publishes failed; this is the first error")
         raise errors[0]
@@ -248,7 +258,7 @@ class Publisher(Dependency[Publish]):
         found += kind_problems(self, what, exchanges | str | None, exchange=self.declared_exchange)
         for item in self.declare:
             found += kind_problems(self, "a list of kombu's Exchange and Queue", exchanges | queues, declare=item)
-        return found
+        return found + kombu_problems(self, self.declared_exchange, *self.declare)
 
     def setup(self) -> None:
         """Declare what is to be declared."""

@@ -9,7 +9,7 @@ from kombu.entity import Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
-from micro_framework.amqp.topology import event_exchange_for, queue_from
+from micro_framework.amqp.topology import event_exchange_for, kombu_problems, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
@@ -268,6 +268,7 @@ class QueueListener(MessageListener):
         translators: Sequence[MessageTranslator] = (),
     ) -> None:
         super().__init__(requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators)
+        self.given_queue = queue
         self.declared_queue = queue_from(queue)
 
     def __str__(self) -> str:
@@ -275,7 +276,8 @@ class QueueListener(MessageListener):
 
     def problems(self) -> list[str]:
         """Arguments of a wrong kind, or a queue without a name."""
-        return super().problems() + ([] if self.declared_queue.name else ["QueueListener needs a queue with a name"])
+        nameless = [] if self.declared_queue.name else ["QueueListener needs a queue with a name"]
+        return super().problems() + nameless + kombu_problems(self, self.given_queue)
 
     def queue(self) -> Queue:
         """The queue as it was given."""

@@ -8,7 +8,7 @@ from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 from micro_framework.config import Settings
 from micro_framework.wire.naming import Binding, Exchange, Queue, event_exchange
 
-__all__ = ["event_exchange_for", "exchange_from", "queue_from"]
+__all__ = ["event_exchange_for", "exchange_from", "kombu_problems", "queue_from"]
 
 
 def event_exchange_for(service: str, settings: Settings) -> Exchange:
@@ -90,3 +90,21 @@ def bindings_of(queue: Any) -> tuple[Binding, ...]:
         Binding(exchange_from(exchange), routing_key or "", dict(arguments or {}))
         for exchange, routing_key, arguments in [*own, *further]
     )
+
+
+def kombu_problems(declaration: object, *declared: Any) -> list[str]:
+    """A problem for each of kombu's options that would be ignored here.
+
+    Args:
+        declaration: What the objects were given to, for the text.
+        declared: kombu's queues and exchanges; anything else passes.
+    """
+    options = ("no_declare", "passive", "consumer_arguments")
+    asked = [
+        (item.name, option)
+        for item in declared
+        if isinstance(item, KombuExchange | KombuQueue)
+        for option in options
+        if getattr(item, option, None)
+    ]
+    return [f"{declaration}: {option} of {name!r} is not built yet; leave it out" for name, option in asked]

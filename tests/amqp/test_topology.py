@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from kombu import Exchange as KombuExchange, Queue as KombuQueue, binding as kombu_binding
 
-from micro_framework.amqp.topology import event_exchange_for, exchange_from, queue_from
+from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_problems, queue_from
 from micro_framework.config import Settings
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
@@ -89,3 +89,13 @@ def test_arguments_of_a_binding() -> None:
 def test_event_exchanges_as_configured(config: dict[str, Any], auto_delete: bool) -> None:
     expected = Exchange("payments.events", "topic", auto_delete=auto_delete)
     assert event_exchange_for("payments", Settings.from_mapping(config)) == expected
+
+
+def test_options_of_kombu_that_would_be_ignored_are_refused_by_name() -> None:
+    exchange = KombuExchange("shop", no_declare=True)
+    queue = KombuQueue("jobs", consumer_arguments={"x-priority": 1})
+    assert kombu_problems("QueueListener('jobs')", exchange, queue, "a name", None) == [
+        "QueueListener('jobs'): no_declare of 'shop' is not built yet; leave it out",
+        "QueueListener('jobs'): consumer_arguments of 'jobs' is not built yet; leave it out",
+    ]
+    assert kombu_problems("x", KombuExchange("shop"), KombuQueue("jobs")) == []

@@ -59,10 +59,6 @@ class ConfirmingChannel:
         self._outbox.append(pending)
 
     @property
-    def is_open(self) -> bool:
-        return self._channel is not None
-
-    @property
     def has_output(self) -> bool:
         """Whether anything can be written now."""
         return bool(self._outbox) and self._channel is not None
@@ -87,6 +83,8 @@ class ConfirmingChannel:
         return b"".join(parts)
 
     def _enter(self, pending: PendingPublish, frame_max: int) -> bytes:
+        # In this order: who gives up between the two is told that it may have been delivered, which is never untrue.
+        pending.written = True
         if pending.is_done:
             return b""  # whoever waited has given up
         try:
@@ -95,7 +93,6 @@ class ConfirmingChannel:
             pending.finish(error)
             return b""
         self._tag += 1
-        pending.written = True
         if pending.confirm:
             self._unconfirmed[self._tag] = pending
         else:
@@ -186,8 +183,8 @@ class ConfirmingChannel:
         """
         alike = [
             tag
-            for tag in range(self._returned + 1, self._tag + 1)
-            if (pending := self._unconfirmed.get(tag)) is not None
+            for tag, pending in list(self._unconfirmed.items())
+            if tag > self._returned
             and pending.publication.mandatory
             and not pending.is_done
             and pending.publication.routing_key == routing_key

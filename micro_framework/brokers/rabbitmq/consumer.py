@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 CHANNEL = 1
 MOST_AT_ONCE = 1000
 """Verdicts in one write."""
+CANCEL_SECONDS = 5.0
+"""Longest wait for the broker's answers when its consumers are cancelled."""
 QUICK_SECONDS = 5.0
 """When the broker closes a channel sooner than this after the last time, a pause and a new connection follow."""
 
@@ -233,8 +235,14 @@ class RabbitMQConsumer:
         if generation is None or not generation.alive:
             return
         channel: Any = generation.channel
-        for tag in self._by_tag:
-            channel.basic_cancel(tag.decode())
+        try:
+            with channel.connection.within(CANCEL_SECONDS):
+                for tag in self._by_tag:
+                    channel.basic_cancel(tag.decode())
+        except TimeoutError:
+            # A broker that does not answer delivers nothing either. The connection stays: running calls may still be
+            # acknowledged on it.
+            logger.warning("%s: the broker did not agree to end the consumers in time", self._link.title)
         unseen, self._unseen = self._unseen, []
         for number in unseen:
             generation.settle(number, Verdict.REQUEUE)

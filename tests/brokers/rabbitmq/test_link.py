@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from micro_framework.brokers.port import Publication, Subscription, Verdict
-from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq import RabbitMQBroker, consumer as consumer_module
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.link import Link
 from micro_framework.exceptions import PublishError
@@ -131,6 +131,23 @@ def test_stop_gives_a_paused_broker_up_at_the_deadline(own_node: RabbitMQNode, h
         began = time.monotonic()
         consumer.stop(began + 0.5)
         assert time.monotonic() - began < 1.5
+
+
+def test_a_cancel_that_a_paused_broker_does_not_answer_keeps_the_connection(
+    own_node: RabbitMQNode, hurt: VHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "CANCEL_SECONDS", 0.3)
+    doors = Doors(RabbitMQBroker(hurt.uri, heartbeat=0))
+    inbox, consumer = doors.consuming(JOBS)
+    doors.send(message("jobs", "running"))
+    delivery = inbox.next()
+    with own_node.paused():
+        began = time.monotonic()
+        consumer.cancel(began + SECONDS)
+        assert time.monotonic() - began < 2
+    delivery.settle(Verdict.ACK)
+    doors.close()
+    hurt.wait_until_drained("jobs")
 
 
 def test_stop_right_after_an_error_on_a_channel_is_quick(doors: Doors) -> None:
