@@ -198,9 +198,12 @@ class ContestantProcess:
         Raises:
             Void: It will never be.
         """
-        if self.process.poll() is not None:
+        ended = self.process.poll() is not None  # asked first: it may write the file and end between the two looks
+        if path.exists():
+            return True
+        if ended:
             raise Void(f"{self.contestant.name} ended, exit code {self.process.returncode}:\n{self.output()}")
-        return path.exists()
+        return False
 
     def output(self) -> str:
         """The end of what it has written."""

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from benchmarks.runs import Void, faults, wait_until
+from benchmarks.plan import Contestant
+from benchmarks.runs import ContestantProcess, Void, faults, wait_until
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,14 @@ def test_a_wrong_name_is_refused_with_the_right_ones() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "consume, 10 workers; " in done.stderr
+
+
+def test_what_a_process_left_before_it_ended_counts(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(10)
+    ended = ContestantProcess(Contestant("plain", "none.py"), process, tmp_path)
+    (tmp_path / "output").write_text("its last words")
+    with pytest.raises(Void, match="ended, exit code 0"):
+        ended.look_for(tmp_path / "report")
+    (tmp_path / "report").write_text("{}")
+    assert ended.look_for(tmp_path / "report")
