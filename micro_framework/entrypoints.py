@@ -5,7 +5,6 @@ on the function and returns the function unchanged, so it stays an ordinary one 
 """
 
 import math
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
 from micro_framework.clock import Alarm
 from micro_framework.extensions import Extension
+from micro_framework.identifiers import new_identifier
 from micro_framework.schedule import next_on_grid
 from micro_framework.wire.headers import new_call_id
 
@@ -233,7 +233,7 @@ class TimeEntrypoint(Entrypoint):
 
     def to_call(self, item: float) -> Call:
         """A call without arguments, at the root of a new call id stack."""
-        call_id = new_call_id(self.route.service, self.route.method, str(uuid.uuid4()))
+        call_id = new_call_id(self.route.service, self.route.method, new_identifier())
         return Call(CallIdentity(self.route.service, self.route.method, (call_id,)), context={})
 
     def settle(self, item: float, outcome: Outcome) -> None:

@@ -19,7 +19,7 @@ PACKAGE = "micro_framework"
 FLOORS = {
     0: ["", "exceptions"],
     1: ["translators", "backoff", "calls", "config", "schedule", "wire"],
-    2: ["clock", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
+    2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
     3: [
         *["supervisor", "runner", "signals", "assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
@@ -32,6 +32,7 @@ CHAINS = [
     ["retry", "dependencies", "extensions", "clock"],
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],
+    ["entrypoints", "identifiers"],
     ["supervisor", "runner", "assembly", "services", "routes", "workers", "spawners"],
     ["runner", "signals"],
     ["amqp", "rpc"],

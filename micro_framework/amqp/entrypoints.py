@@ -14,6 +14,7 @@ from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
 from micro_framework.entrypoints import Entrypoint
+from micro_framework.identifiers import new_identifier
 from micro_framework.translators import MessageTranslator, translate
 from micro_framework.wire.headers import (
     decode_context,
@@ -107,7 +108,7 @@ class MessageListener(Entrypoint):
         payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
         context, parents = decode_context(without_traces(headers) if ORIGIN_EXCHANGE in headers else headers)
         service, method = self.route.service, self.route.method
-        stack = grow_stack(parents, new_call_id(service, method, str(uuid.uuid4())), self.tracked)
+        stack = grow_stack(parents, new_call_id(service, method, new_identifier()), self.tracked)
         attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
         identity = CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
         return Call(identity, (payload,), {}, context, attempt)
