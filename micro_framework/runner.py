@@ -93,6 +93,8 @@ class Runner:
         except BaseException:
             self.stop()
             raise
+        # `start` raises a later failure; a block cannot be told, so at least the log is.
+        self.lifecycle.on_failure(lambda error: logger.error("the services of this block run no more: %s", error))
         return self
 
     def __exit__(

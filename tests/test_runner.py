@@ -21,7 +21,14 @@ from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.calls import Attempt
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint, TimeEntrypoint
-from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, SetupFailed, StartTimeout
+from micro_framework.exceptions import (
+    BrokerRefused,
+    CallsAbandoned,
+    ConfigError,
+    MicroFrameworkError,
+    SetupFailed,
+    StartTimeout,
+)
 from micro_framework.extensions import Extension
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import CallbackRoute, Route, route
@@ -574,3 +581,10 @@ def test_a_call_that_does_not_end_after_a_signal_is_abandoned(service: Callable[
     assert output == ""
     assert "1 running call did not finish within SHUTDOWN_TIMEOUT (0.05 s)" in errors
     assert "Orders.work" in errors
+
+
+def test_a_failure_after_the_start_of_a_block_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    service, _ = recording(EventListener("shop", "sold"))
+    with Runner([service], {"AMQP_URI": memory_uri()}) as runner:
+        runner.lifecycle.fail(BrokerRefused("queue 'jobs' is there with other flags"))
+    assert "the services of this block run no more: queue 'jobs' is there with other flags" in caplog.text
