@@ -558,8 +558,12 @@ def test_the_first_signal_lets_running_calls_finish(service: Callable[..., Servi
     assert process.finish("in peace\n") == (0, "worked in peace\nreturned\n", "")
 
 
-@pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_the_second_signal_ends_it_at_once(service: Callable[..., Service], second: signal.Signals, code: int) -> None:
+# Signals that are pending together arrive in the order of their numbers, so which one is the second is not certain here;
+# tests/test_signals.py sends them one after the other.
+@pytest.mark.parametrize(("second", "codes"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143})])
+def test_the_second_signal_ends_it_at_once(
+    service: Callable[..., Service], second: signal.Signals, codes: set[int]
+) -> None:
     process = service()
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(second)
@@ -568,7 +572,7 @@ def test_the_second_signal_ends_it_at_once(service: Callable[..., Service], seco
         process.process.wait(1)
     except subprocess.TimeoutExpired:
         process.process.send_signal(second)
-    assert process.process.wait(SECONDS) == code
+    assert process.process.wait(SECONDS) in codes
     _, output, errors = process.finish()
     assert (output, errors) == ("", "second signal: ending at once; running calls are delivered again\n")
 
