@@ -558,7 +558,7 @@ def test_the_first_signal_lets_running_calls_finish(service: Callable[..., Servi
     assert process.finish("in peace\n") == (0, "worked in peace\nreturned\n", "")
 
 
-# Signals that are pending together arrive in the order of their numbers, so which one is the second is not certain here;
+# Signals that are pending together arrive in the order of their numbers, so which is the second is not certain here;
 # tests/test_signals.py sends them one after the other.
 @pytest.mark.parametrize(("second", "codes"), [(signal.SIGTERM, {143}), (signal.SIGINT, {130, 143})])
 def test_the_second_signal_ends_it_at_once(
