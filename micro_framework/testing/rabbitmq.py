@@ -165,8 +165,12 @@ class RabbitMQNode(ErlangAdmin):
         self.start(timeout)
 
     def pause(self) -> None:
-        """SIGSTOP the broker: connections stay open and nobody answers."""
+        """SIGSTOP the broker: connections stay open and nobody answers. Returns once it has stopped."""
         self._signal(signal.SIGSTOP)
+        # The signal is only noted at first; the broker's threads run on for a moment and may answer meanwhile.
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self._has_stopped() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
     def resume(self) -> None:
         """Let a paused broker run on."""
@@ -332,6 +336,12 @@ class RabbitMQNode(ErlangAdmin):
     def _output(self, name: str) -> str:
         logs = [*sorted((self.folder / "log").glob("*.log")), self.folder / f"{name}.out"]
         return "\n".join(beginning_and_end(log.read_text(errors="replace")) for log in logs if log.exists())
+
+    def _has_stopped(self) -> bool:
+        """Whether the process was stopped since this was last asked, or is not there."""
+        if self.process is None or self.process.poll() is not None:
+            return True
+        return os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is not None
 
     def _signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
