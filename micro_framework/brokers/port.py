@@ -1,9 +1,10 @@
 """The broker port: everything the framework asks of a broker, and nothing else.
 
-A `Broker` hands out two kinds of doors. A `Consumer` is one consuming connection: it declares queues, delivers messages
-to callbacks and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges, publishes with
-confirms, and delays. Both connect on their own, keep what was declared, and bring it back after every loss of the
-connection; the callers only see that nothing is confirmed meanwhile.
+A `Broker` hands out three kinds of doors. A `Consumer` is one consuming connection: it declares queues, delivers
+messages to callbacks and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges,
+publishes with confirms, and delays. A `Duplex` is both on one connection, for RPC. All connect on their own, keep what
+was declared, and bring it back after every loss of the connection; the callers only see that nothing is confirmed
+meanwhile.
 
 Rules that both implementations keep, and that the contract tests (``tests/brokers/test_contract_*.py``) hold them to:
 
@@ -31,6 +32,7 @@ __all__ = [
     "Delivery",
     "Door",
     "DoorEvents",
+    "Duplex",
     "Publication",
     "Publisher",
     "Subscription",
@@ -103,12 +105,19 @@ class Subscription:
         prefetch: How many deliveries may be unsettled at once (per consumer, never global).
         on_message: Called on the consumer's thread for each delivery; must return at once and must not raise.
         declare_exchanges: False leaves the exchanges to others (``DECLARE_EVENT_EXCHANGES: false``).
+        on_lost: Called on the consumer's thread when the queue was deleted or has expired since it was declared: what
+            it held, or would have got meanwhile, is lost. It is declared again afterwards. Must return at once. None:
+            nobody needs to know.
+        delete_at_stop: The queue is this consumer's alone and of no use without it: it is deleted at the stop, where
+            the broker can still be told.
     """
 
     queue: Queue
     prefetch: int
     on_message: Callable[[Delivery], None]
     declare_exchanges: bool = True
+    on_lost: Callable[[], None] | None = None
+    delete_at_stop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +256,14 @@ class Publisher(Door, Protocol):
         """
 
 
+class Duplex(Consumer, Publisher, Protocol):
+    """A consumer and a publisher on one connection: what is consumed is ready before anything is published.
+
+    `cancel` ends the consuming alone. `stop` waits for outstanding confirms first, and what their callbacks settle is
+    written before the connection closes.
+    """
+
+
 class Broker(Protocol):
     """A broker as reached by one URI."""
 
@@ -259,3 +276,6 @@ class Broker(Protocol):
 
     def publisher(self, name: str) -> Publisher:
         """A new publishing connection; ``name`` as in `consumer`."""
+
+    def duplex(self, name: str) -> Duplex:
+        """A new connection for both; ``name`` as in `consumer`."""

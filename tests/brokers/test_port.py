@@ -9,9 +9,12 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
-    "Broker": ["consumer", "description", "publisher"],
+    "Broker": ["consumer", "description", "duplex", "publisher"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
     "Publisher": ["declare", "delay", "publish", "ready", "start", "stop", "wait_ready"],
+    "Duplex": [
+        "cancel", "declare", "delay", "publish", "ready", "start", "stop", "subscribe", "wait_ready",
+    ],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
@@ -32,6 +35,7 @@ def test_a_broker_takes_and_gives_what_the_port_says(any_broker: Broker, doors: 
         "Broker": any_broker,
         "Consumer": consumer,
         "Publisher": doors.common_publisher,
+        "Duplex": any_broker.duplex("unused"),
         "Confirmation": confirmation,
         "Delivery": inbox.next(),
     }
@@ -69,8 +73,10 @@ def test_a_publication_asks_for_no_more_than_delivery() -> None:
     assert Publication("events", "key", b"", Properties()).mandatory is False
 
 
-def test_a_subscription_declares_its_exchanges() -> None:
-    assert Subscription(queue("jobs"), 1, Inbox().take).declare_exchanges is True
+def test_a_subscription_declares_its_exchanges_and_leaves_its_queue_behind() -> None:
+    subscription = Subscription(queue("jobs"), 1, Inbox().take)
+    assert subscription.declare_exchanges is True
+    assert subscription.delete_at_stop is False
 
 
 def test_events_that_nobody_listens_to_do_nothing() -> None:

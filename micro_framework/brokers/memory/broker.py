@@ -5,6 +5,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from micro_framework.brokers.memory.consumer import MemoryConsumer
+from micro_framework.brokers.memory.duplex import MemoryDuplex
 from micro_framework.brokers.memory.publisher import MemoryPublisher
 from micro_framework.brokers.memory.server import MemoryServer
 from micro_framework.exceptions import BrokerError, ConfigError
@@ -17,8 +18,8 @@ class MemoryBroker:
 
     It has direct, topic and fanout exchanges, prefetch, confirms, mandatory returns, redelivery, exclusive and
     auto-delete queues, delays, ``expiration`` and ``x-message-ttl`` (an expired message is dropped when its turn
-    comes). Other exchange types and other ``x-`` arguments of queues and exchanges are refused by name. A priority
-    makes no difference, as in any queue of RabbitMQ's without ``x-max-priority``.
+    comes), ``x-expires``. Other exchange types and other ``x-`` arguments of queues and exchanges are refused by name.
+    A priority makes no difference, as in any queue of RabbitMQ's without ``x-max-priority``.
 
     Brokers made by `named` with one URI are one broker. It lasts as long as anybody holds it or one of its doors: a
     service that is stopped and started again in the same process finds its messages only if somebody held the broker
@@ -64,6 +65,14 @@ class MemoryBroker:
 
     def publisher(self, name: str) -> MemoryPublisher:
         return MemoryPublisher(self, self._server, name)
+
+    def duplex(self, name: str) -> MemoryDuplex:
+        return MemoryDuplex(self, self._server, name)
+
+    def delete_queue(self, name: str) -> None:
+        """For tests: delete a queue as an operator would; its consumers are told, and declare it again."""
+        with self._server.lock:
+            self._server.delete_queue(name)
 
     def drop_connections(self) -> None:
         """For tests: every open door loses its connection as if the broker had gone, and connects again at once.

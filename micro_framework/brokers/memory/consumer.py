@@ -1,5 +1,6 @@
 """The consuming door to the embedded broker."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,8 @@ from micro_framework.exceptions import BrokerError
 
 __all__ = ["MemoryConsumer"]
 
+logger = logging.getLogger(__name__)
+
 
 class MemoryConsumer(MemoryDoor):
     """A consuming connection (`micro_framework.brokers.port.Consumer`)."""
@@ -23,6 +26,7 @@ class MemoryConsumer(MemoryDoor):
         super().__init__(broker, server, name)
         self._subscriptions: list[Subscription] = []
         self._consumptions: list[Consumption] = []
+        self._declared: set[str] = set()  # queues that were there once
         self._delivered: deque[tuple[Callable[[MemoryDelivery], None], MemoryDelivery]] = deque()
         self._calling = False  # whether the thread is in a callback
         self._cancelled = False
@@ -33,11 +37,14 @@ class MemoryConsumer(MemoryDoor):
             raise BrokerError(f"{self} is started already; subscribe before start()")
         self._subscriptions.append(subscription)
 
+    @property
+    def ready(self) -> bool:
+        return self._ready and not self._cancelled
+
     def cancel(self, deadline: float) -> None:
         """Stop receiving, once the callbacks have seen what was delivered before; what they have not goes back."""
         with self._changed:
             self._cancelled = True
-            self._ready = False
             self._end_consumptions()
             if self._thread is not current_thread():
                 self._changed.wait_for(lambda: not (self._calling or self._delivered), seconds_until(deadline))
@@ -60,7 +67,21 @@ class MemoryConsumer(MemoryDoor):
         if not self._cancelled:
             self._consumptions = [self._consume(subscription) for subscription in self._subscriptions]
 
+    def stop(self, deadline: float) -> None:
+        """Give back what is not settled, delete what is of no use any more, and end the thread."""
+        with self._changed:
+            self._cancelled = True
+            own = [each.queue.name for each in self._subscriptions if each.delete_at_stop and self._ready]
+            for name in own:
+                self._server.delete_queue(name)
+        super().stop(deadline)
+
     def _declare(self, subscription: Subscription) -> None:
+        name = subscription.queue.name
+        if subscription.on_lost is not None and name in self._declared and not self._server.has_queue(name):
+            logger.warning("%s: queue %r was deleted or has expired; declaring it again", self, name)
+            self._tell(subscription.on_lost)
+        self._declared.add(name)
         if subscription.declare_exchanges:
             for binding in subscription.queue.bindings:
                 self._server.declare_exchange(binding.exchange)
@@ -71,7 +92,12 @@ class MemoryConsumer(MemoryDoor):
             self._delivered.append((subscription.on_message, delivery))
             self._changed.notify_all()
 
-        return self._server.consume(subscription.queue.name, subscription.prefetch, hand_over)
+        def consume_again() -> None:
+            if not (self._cancelled or self._stopped):
+                self._declare(subscription)
+                self._consumptions.append(self._consume(subscription))
+
+        return self._server.consume(subscription.queue.name, subscription.prefetch, hand_over, consume_again)
 
     def _disconnect(self) -> None:
         self._delivered.clear()

@@ -1,4 +1,4 @@
-"""Delays: one thread that puts messages into their queues when they are due."""
+"""What is due later: one thread that puts delayed messages into their queues, and deletes queues that nobody used."""
 
 import heapq
 from collections.abc import Callable
@@ -6,35 +6,31 @@ from itertools import count
 from threading import Condition, RLock, Thread, current_thread
 from time import monotonic
 
-from micro_framework.brokers.memory.queues import Message
-
 __all__ = ["DelayTimer"]
 
 
 class DelayTimer:
-    """Holds delayed messages until they are due.
+    """Holds work until it is due.
 
     The thread lives only while a door of the broker is open and something waits. What is still waiting when the last
-    door closes is kept, goes on ageing, and is delivered when a door opens again.
+    door closes is kept, goes on ageing, and is done when a door opens again.
 
     Args:
         name: Part of the thread's name.
-        lock: The server's lock; held by the caller of everything but `wait_ended`.
-        put: Takes ``(queue, message)`` when due, under the lock.
+        lock: The server's lock; held by the caller of everything.
     """
 
-    def __init__(self, name: str, lock: RLock, put: Callable[[str, Message], None]) -> None:
+    def __init__(self, name: str, lock: RLock) -> None:
         self._name = name
-        self._put = put
         self._changed = Condition(lock)
-        self._waiting: list[tuple[float, int, str, Message]] = []
+        self._waiting: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()  # what is due at the same time goes in the order it came
         self._open = False
         self._thread: Thread | None = None
 
-    def schedule(self, due: float, queue: str, message: Message) -> None:
-        """Put a message into a queue at ``due`` (``time.monotonic()`` seconds)."""
-        heapq.heappush(self._waiting, (due, next(self._order), queue, message))
+    def schedule(self, due: float, work: Callable[[], None]) -> None:
+        """Call ``work()`` at ``due`` (``time.monotonic()`` seconds), under the lock; it must return at once."""
+        heapq.heappush(self._waiting, (due, next(self._order), work))
         self._changed.notify_all()
         self._run_if_needed()
 
@@ -63,7 +59,7 @@ class DelayTimer:
                 if pause > 0:
                     self._changed.wait(pause)
                 else:
-                    _, _, queue, message = heapq.heappop(self._waiting)
-                    self._put(queue, message)
+                    _, _, work = heapq.heappop(self._waiting)
+                    work()
             if self._thread is current_thread():
                 self._thread = None

@@ -65,8 +65,8 @@ class MemoryDoor(ABC):
 
     def wait_ready(self, deadline: float) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._ready or self._refused or self._stopped, seconds_until(deadline))
-            return self._ready
+            self._changed.wait_for(lambda: self.ready or self._refused or self._stopped, seconds_until(deadline))
+            return self.ready
 
     def stop(self, deadline: float) -> None:
         """Give back what is not settled and end the thread, at once: nothing is ever left to be written here."""

@@ -100,10 +100,18 @@ class Consumption:
         queue: The queue.
         prefetch: How many deliveries may be unsettled at once, 0 for any number.
         hand_over: Takes a delivery under the lock; must return at once.
+        on_cancelled: Told under the lock when the queue was deleted under its consumers; must return at once.
     """
 
-    def __init__(self, queue: "StoredQueue", prefetch: int, hand_over: Callable[[MemoryDelivery], None]) -> None:
+    def __init__(
+        self,
+        queue: "StoredQueue",
+        prefetch: int,
+        hand_over: Callable[[MemoryDelivery], None],
+        on_cancelled: Callable[[], None] = lambda: None,
+    ) -> None:
         self.queue = queue
+        self.on_cancelled = on_cancelled
         self._prefetch = prefetch
         self._hand_over = hand_over
         self._unsettled: set[MemoryDelivery] = set()
@@ -158,8 +166,10 @@ class StoredQueue:
         self.bound_to: set[str] = set()  # names of exchanges
         self._ready: deque[Entry] = deque()
         self._next_position = 0
-        time_to_live = declared.arguments.get("x-message-ttl")
+        time_to_live, lease = declared.arguments.get("x-message-ttl"), declared.arguments.get("x-expires")
         self._expires_in = None if time_to_live is None else time_to_live / 1000
+        self.lease_seconds = None if lease is None else lease / 1000
+        self.leases = 0  # counts uses, so that the end of an earlier lease is told from that of the last one
 
     def put(self, message: Message) -> None:
         """Append a message and deliver it if anybody has room."""

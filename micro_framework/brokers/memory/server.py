@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from threading import RLock, Thread
 from time import monotonic
 from typing import Any, Protocol
@@ -16,8 +17,8 @@ __all__ = ["Connection", "MemoryServer", "StoredExchange"]
 
 logger = logging.getLogger(__name__)
 
-KNOWN_QUEUE_ARGUMENTS = frozenset({"x-message-ttl", "x-queue-type", "x-queue-mode", "x-queue-version"})
-"""The first is kept; the others choose how RabbitMQ stores a queue, which makes no difference here."""
+KNOWN_QUEUE_ARGUMENTS = frozenset({"x-message-ttl", "x-expires", "x-queue-type", "x-queue-mode", "x-queue-version"})
+"""The first two are kept; the others choose how RabbitMQ stores a queue, which makes no difference here."""
 
 PREDECLARED = tuple(
     Exchange(name=f"amq.{kind}", type=kind, durable=True, auto_delete=False, arguments={}) for kind in MATCHERS
@@ -57,7 +58,7 @@ class MemoryServer:
         self._exchanges = {exchange.name: StoredExchange(exchange) for exchange in PREDECLARED}
         self._queues: dict[str, StoredQueue] = {}
         self._doors: list[Connection] = []
-        self._timer = DelayTimer(name or "default", self.lock, self._put_delayed)
+        self._timer = DelayTimer(name or "default", self.lock)
 
     # Doors
 
@@ -120,23 +121,46 @@ class MemoryServer:
             self._refuse_conflict(known, queue, owner)
         for binding in queue.bindings:
             self._bind(queue.name, binding.exchange.name, binding.routing_key)
+        self._renew_lease(self._queues[queue.name])
 
-    def consume(self, queue: str, prefetch: int, hand_over: Callable[[MemoryDelivery], None]) -> Consumption:
+    def has_queue(self, name: str) -> bool:
+        """Whether there is a queue of this name."""
+        return name in self._queues
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with what it holds, if it is there, and tell its consumers."""
+        if (queue := self._queues.get(name)) is None:
+            return
+        cancelled = list(queue.consumptions)
+        queue.consumptions.clear()
+        self._delete_queue(queue)
+        for consumption in cancelled:
+            consumption.on_cancelled()
+
+    def consume(
+        self,
+        queue: str,
+        prefetch: int,
+        hand_over: Callable[[MemoryDelivery], None],
+        on_cancelled: Callable[[], None] = lambda: None,
+    ) -> Consumption:
         """Register a consumer on a declared queue; it gets what waits there at once."""
         stored = self._queues[queue]
-        consumption = Consumption(stored, prefetch, hand_over)
+        consumption = Consumption(stored, prefetch, hand_over, on_cancelled)
         stored.consumptions.append(consumption)
         stored.deliver_what_fits()
         return consumption
 
     def end_consumption(self, consumption: Consumption) -> None:
-        """Remove a consumer; an auto-delete queue goes with its last one."""
+        """Remove a consumer; an auto-delete queue goes with its last one, one with ``x-expires`` some time later."""
         queue = consumption.queue
         if consumption not in queue.consumptions:
             return
         queue.consumptions.remove(consumption)
         if queue.declared.auto_delete and not queue.consumptions:
             self._delete_queue(queue)
+        else:
+            self._renew_lease(queue)
 
     def delete_exclusive(self, owner: Connection) -> None:
         """Delete the queues that belong to a connection: it is gone."""
@@ -168,7 +192,7 @@ class MemoryServer:
         """Put a message into one queue later; the answer is as in `publish`."""
         if queue not in self._queues:
             return Unroutable(f"queue {queue!r} does not exist, so nothing can be delayed for it")
-        self._timer.schedule(monotonic() + milliseconds / 1000, queue, message)
+        self._timer.schedule(monotonic() + milliseconds / 1000, partial(self._put_delayed, queue, message))
         return None
 
     def _find_queues(self, message: Message) -> Iterable[str] | None:
@@ -195,6 +219,16 @@ class MemoryServer:
             )
         stored.routes.bind(queue, routing_key)
         self._queues[queue].bound_to.add(exchange)
+
+    def _renew_lease(self, queue: StoredQueue) -> None:
+        """Let a queue with ``x-expires`` go when nobody has consumed or declared it for that long."""
+        if queue.lease_seconds is not None:
+            queue.leases += 1
+            self._timer.schedule(monotonic() + queue.lease_seconds, partial(self._expire, queue, queue.leases))
+
+    def _expire(self, queue: StoredQueue, lease: int) -> None:
+        if queue.leases == lease and not queue.consumptions and self._queues.get(queue.name) is queue:
+            self._delete_queue(queue)
 
     def _delete_queue(self, queue: StoredQueue) -> None:
         del self._queues[queue.name]

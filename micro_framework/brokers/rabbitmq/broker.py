@@ -5,7 +5,9 @@ from typing import Any
 
 from micro_framework.brokers.rabbitmq.consumer import RabbitMQConsumer
 from micro_framework.brokers.rabbitmq.declarations import Adoptions
+from micro_framework.brokers.rabbitmq.duplex import RabbitMQDuplex
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.link import Link, LinkFor
 from micro_framework.brokers.rabbitmq.publisher import RabbitMQPublisher
 
 __all__ = ["RabbitMQBroker"]
@@ -53,10 +55,16 @@ class RabbitMQBroker:
         return self._description
 
     def consumer(self, name: str) -> RabbitMQConsumer:
-        return RabbitMQConsumer(name, self._endpoints(), self._adoptions)
+        return RabbitMQConsumer(self._link("consumer", name), self._adoptions)
 
     def publisher(self, name: str) -> RabbitMQPublisher:
-        return RabbitMQPublisher(name, self._endpoints(), self._adoptions)
+        return RabbitMQPublisher(self._link("publisher", name), self._adoptions)
+
+    def duplex(self, name: str) -> RabbitMQDuplex:
+        return RabbitMQDuplex(self._link("duplex", name), self._adoptions)
+
+    def _link(self, kind: str, name: str) -> LinkFor:
+        return lambda owner: Link(kind, name, self._endpoints(), owner)
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(self._uri, **self._options)

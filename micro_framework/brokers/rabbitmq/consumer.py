@@ -10,14 +10,15 @@ from collections import deque
 from time import monotonic
 from typing import Any
 
+import amqp
+
 from micro_framework.brokers.port import DoorEvents, Subscription, Verdict
 from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
-from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.frames import ack_frame, reject_frame, short_string_at, unpack_tag
-from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.link import Link, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
@@ -25,7 +26,6 @@ __all__ = ["RabbitMQConsumer"]
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = 1
 MOST_AT_ONCE = 1000
 """Verdicts in one write."""
 CANCEL_SECONDS = 5.0
@@ -46,6 +46,7 @@ class Generation:
         self.channel = channel
         self.alive = True
         self._link = link
+        self._number: int = channel.channel_id
         self._acknowledgements = Acknowledgements()
         self._finished: deque[tuple[int, Verdict]] = deque()
 
@@ -64,11 +65,12 @@ class Generation:
         batch = [finished.popleft() for _ in range(min(len(finished), MOST_AT_ONCE))]
         if not self.alive:
             return b""
+        number = self._number
         return b"".join(
             [
-                ack_frame(CHANNEL, tag, multiple)
+                ack_frame(number, tag, multiple)
                 if verdict is Verdict.ACK
-                else reject_frame(CHANNEL, tag, verdict is Verdict.REQUEUE)
+                else reject_frame(number, tag, verdict is Verdict.REQUEUE)
                 for verdict, tag, multiple in self._acknowledgements.settle(batch)
             ]
         )
@@ -78,20 +80,22 @@ class RabbitMQConsumer:
     """A consuming connection (`micro_framework.brokers.port.Consumer`); opened once, never again after `stop`.
 
     Args:
-        name: Shown in the thread's name, in logs and in the broker's list of connections.
-        endpoints: Where to connect.
+        link_for: Gives the connection.
         adoptions: Who tells of exchanges with other flags.
+        channel: The number of its channel on every connection.
     """
 
-    def __init__(self, name: str, endpoints: Endpoints, adoptions: Adoptions) -> None:
+    def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, channel: int = 1) -> None:
         self._adoptions = adoptions
+        self._channel_number = channel
         self._subscriptions: list[Subscription] = []
+        self._declared: set[str] = set()  # queues that were there once
         self._by_tag: dict[bytes, Subscription] = {}
         self._generation: Generation | None = None
         self._unseen: list[int] = []
         self._cancelled = False
         self._reopened_at = float("-inf")
-        self._link = Link("consumer", name, endpoints, self)
+        self._link = link_for(self)
 
     # The port.
 
@@ -129,7 +133,14 @@ class RabbitMQConsumer:
 
     def stop(self, deadline: float) -> None:
         """Write the verdicts that are left, close the connection, end the thread."""
+        self.delete_own_queues(deadline)
         self._link.stop(deadline)
+
+    def delete_own_queues(self, deadline: float) -> None:
+        """Delete the queues that are of no use without this consumer, if it is connected."""
+        own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
+        if own and self._link.ready:
+            self._link.call(lambda: self._delete_now(own), deadline)
 
     # What the link asks, see `LinkOwner`.
 
@@ -137,7 +148,7 @@ class RabbitMQConsumer:
         """Declare and consume everything, unless cancelled."""
         with Declarer(connection, self._adoptions) as declarer:
             for subscription in self._subscriptions:
-                declarer.queue(subscription.queue, exchanges=subscription.declare_exchanges)
+                self._declare(declarer, subscription)
         self._open_generation(connection)
 
     def has_output(self) -> bool:
@@ -159,8 +170,16 @@ class RabbitMQConsumer:
 
     # On the reading thread.
 
+    def _declare(self, declarer: Declarer, subscription: Subscription) -> None:
+        name = subscription.queue.name
+        if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
+            logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
+            subscription.on_lost()
+        declarer.queue(subscription.queue, exchanges=subscription.declare_exchanges)
+        self._declared.add(name)
+
     def _open_generation(self, connection: LinkConnection) -> None:
-        channel: LinkChannel = connection.channel(CHANNEL)
+        channel: LinkChannel = connection.channel(self._channel_number)
         channel.on_deliver = self._on_deliver
         channel.on_closed = self._on_channel_closed
         self._generation = Generation(self._link, channel)
@@ -210,7 +229,7 @@ class RabbitMQConsumer:
         subscription = self._by_tag[tag]
         connection = generation.channel.connection
         with connection.within(20), Declarer(connection, self._adoptions) as declarer:
-            declarer.queue(subscription.queue, exchanges=subscription.declare_exchanges)
+            self._declare(declarer, subscription)
             self._consume(generation.channel, tag, subscription)
 
     def _on_channel_closed(self, error: Exception) -> None:
@@ -229,6 +248,18 @@ class RabbitMQConsumer:
         if connection is not None:
             with connection.within(20):
                 self.set_up(connection)
+
+    def _delete_now(self, queues: list[str]) -> None:
+        generation = self._generation
+        if generation is None or not generation.alive:
+            return
+        channel: Any = generation.channel
+        try:
+            with channel.connection.within(CANCEL_SECONDS):
+                for queue in queues:
+                    channel.queue_delete(queue)
+        except (TimeoutError, amqp.AMQPError) as error:  # it expires, or stays behind: no reason not to stop
+            logger.warning("%s: its queues could not be deleted: %s", self._link.title, readable(error))
 
     def _cancel_consumers(self) -> None:
         generation = self._generation

@@ -91,6 +91,18 @@ class Declarer:
             # It exists: its name is all that publishing and binding need.
             self._adoptions.tell(exchange.name, difference_in(error.reply_text))
 
+    def exists(self, queue: str) -> bool:
+        """Whether there is a queue of this name.
+
+        Raises:
+            amqp.AMQPError: The broker refused to tell.
+        """
+        try:
+            self.channel.queue_declare(queue, passive=True)
+        except amqp.NotFound:
+            return False
+        return True
+
     def queue(self, queue: Queue, *, exchanges: bool = True) -> None:
         """Declare a queue's exchanges (if asked), the queue, its bindings.
 

@@ -28,7 +28,7 @@ from micro_framework.brokers.rabbitmq.refusals import readable, refusal_for
 from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
-__all__ = ["Link", "LinkOwner"]
+__all__ = ["Link", "LinkFor", "LinkOwner"]
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Link:
     """See the module's text.
 
     Args:
-        kind: ``consumer`` or ``publisher``, part of the thread's name.
+        kind: ``consumer``, ``publisher`` or ``duplex``, part of the thread's name.
         name: The rest of it, and of the connection's name in the broker's list.
         endpoints: Where to connect.
         owner: Whose link it is.
@@ -365,6 +365,9 @@ class Link:
         self.blocked = False
         logger.info("%s: %s takes messages again", self.title, self._endpoints.current)
 
+
+LinkFor = Callable[[LinkOwner], Link]
+"""Gives a door its link: one of its own, or the one that it shares."""
 
 open_links: weakref.WeakSet[Link] = weakref.WeakSet()
 

@@ -16,9 +16,8 @@ from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
 from micro_framework.brokers.rabbitmq.delays import held_back, packed
-from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.frames import publish_frames
-from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.link import LinkFor
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import BrokerRefused, PublishError
 from micro_framework.wire.naming import Exchange, Queue
@@ -35,12 +34,11 @@ class RabbitMQPublisher:
     """A publishing connection (`micro_framework.brokers.port.Publisher`); opened once, never again after `stop`.
 
     Args:
-        name: Shown in the thread's name, in logs and in the broker's list of connections.
-        endpoints: Where to connect.
+        link_for: Gives the connection.
         adoptions: Who tells of exchanges with other flags.
     """
 
-    def __init__(self, name: str, endpoints: Endpoints, adoptions: Adoptions) -> None:
+    def __init__(self, link_for: LinkFor, adoptions: Adoptions) -> None:
         self._adoptions = adoptions
         self._exchanges: list[Exchange] = []
         self._queues: list[Queue] = []
@@ -50,7 +48,7 @@ class RabbitMQPublisher:
         self._unchecked: set[str] = set()  # exclusive queues: they exist, but may not be looked at from here
         self._refusal: BrokerRefused | None = None
         self._closing = False
-        self._link = Link("publisher", name, endpoints, self)
+        self._link = link_for(self)
 
     # The port.
 
@@ -103,12 +101,16 @@ class RabbitMQPublisher:
 
     def stop(self, deadline: float) -> None:
         """Wait for outstanding confirms, close the connection, end the thread."""
+        self.finish(deadline)
+        self._link.stop(deadline)
+
+    def finish(self, deadline: float) -> None:
+        """Take no more messages, and wait for outstanding confirms."""
         self._closing = True
         if self._link.started and not self._link.finished:
             for channel in self._channels:
                 for pending in channel.pending():
                     pending.wait_quietly(deadline)
-        self._link.stop(deadline)
 
     def _hand_in(self, channel: ConfirmingChannel, pending: PendingPublish) -> PendingPublish:
         if self._closing or not self._link.started or self._link.finished:

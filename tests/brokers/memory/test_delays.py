@@ -1,9 +1,8 @@
 import threading
+from functools import partial
 from time import monotonic
 
 from micro_framework.brokers.memory.delays import DelayTimer
-from micro_framework.brokers.memory.queues import Message
-from micro_framework.wire.messages import Properties
 from tests.brokers.probes import SECONDS, mf_threads
 
 NAME = "mf-memory-timer-test"
@@ -15,22 +14,21 @@ class Bench:
     def __init__(self) -> None:
         lock = threading.RLock()
         self.changed = threading.Condition(lock)
-        self.put: list[tuple[str, str]] = []
+        self.put: list[str] = []
         self.early: list[float] = []
-        self.timer = DelayTimer("test", lock, self.take)
+        self.timer = DelayTimer("test", lock)
         self.due: dict[str, float] = {}
 
-    def take(self, queue: str, message: Message) -> None:
-        body = message.body.decode()
+    def take(self, body: str) -> None:
         if monotonic() < self.due[body]:
             self.early.append(self.due[body])
-        self.put.append((queue, body))
+        self.put.append(body)
         self.changed.notify_all()
 
     def schedule(self, body: str, seconds: float) -> None:
         with self.changed:
             self.due[body] = monotonic() + seconds
-            self.timer.schedule(self.due[body], "jobs", Message("", "jobs", body.encode(), Properties()))
+            self.timer.schedule(self.due[body], partial(self.take, body))
 
     def open(self) -> None:
         with self.changed:
@@ -46,7 +44,7 @@ class Bench:
     def bodies(self, count: int) -> list[str]:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.put) >= count, SECONDS)
-            return [body for _, body in self.put]
+            return list(self.put)
 
 
 def test_what_is_due_first_goes_first_and_never_early() -> None:
@@ -66,7 +64,7 @@ def test_equal_dues_keep_the_order_they_came_in() -> None:
         due = monotonic() + 0.01
         for number in range(20):
             bench.due[str(number)] = due
-            bench.timer.schedule(due, "jobs", Message("", "jobs", str(number).encode(), Properties()))
+            bench.timer.schedule(due, partial(bench.take, str(number)))
     assert bench.bodies(20) == [str(number) for number in range(20)]
     bench.close()
 

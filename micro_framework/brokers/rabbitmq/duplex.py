@@ -1,0 +1,119 @@
+"""The door that consumes and publishes on one connection: RPC servers and clients.
+
+A server's reply and the acknowledgement that its confirm releases travel on one connection, and so do a client's
+request and the answer to it: one reading thread handles both, and no thread is woken in between. Each half has channels
+of its own, so a channel that the broker closes under one leaves the other alone.
+"""
+
+from collections.abc import Sequence
+
+from micro_framework.brokers.port import DoorEvents, Publication, Subscription
+from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
+from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.brokers.rabbitmq.consumer import RabbitMQConsumer
+from micro_framework.brokers.rabbitmq.declarations import Adoptions
+from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.publisher import RabbitMQPublisher
+from micro_framework.exceptions import BrokerRefused
+from micro_framework.wire.naming import Exchange, Queue
+
+__all__ = ["RabbitMQDuplex"]
+
+CONSUME_CHANNEL = 3
+"""Behind those of the publishing half."""
+
+
+class RabbitMQDuplex:
+    """A connection for both (`micro_framework.brokers.port.Duplex`); opened once, never again after `stop`.
+
+    Args:
+        link_for: Gives the connection.
+        adoptions: Who tells of exchanges with other flags.
+    """
+
+    def __init__(self, link_for: LinkFor, adoptions: Adoptions) -> None:
+        self._link = link_for(self)
+        self._consuming = RabbitMQConsumer(lambda half: self._link, adoptions, channel=CONSUME_CHANNEL)
+        self._publishing = RabbitMQPublisher(lambda half: self._link, adoptions)
+        self._halves = (self._consuming, self._publishing)
+
+    # The port.
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting on a thread of its own.
+
+        Raises:
+            BrokerError: It was started or stopped before.
+        """
+        self._link.start(events)
+
+    @property
+    def ready(self) -> bool:
+        return self._consuming.ready
+
+    def wait_ready(self, deadline: float) -> bool:
+        return self._consuming.wait_ready(deadline)
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """Consume a queue once started.
+
+        Raises:
+            BrokerError: It was started already.
+        """
+        self._consuming.subscribe(subscription)
+
+    def cancel(self, deadline: float) -> None:
+        """Stop receiving; publishing goes on."""
+        self._consuming.cancel(deadline)
+
+    def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
+        """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
+        self._publishing.declare(exchanges, queues)
+
+    def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
+        """Publish without waiting; without a connection the message is sent when there is one.
+
+        Raises:
+            PublishError: It is not started, or not any more.
+        """
+        return self._publishing.publish(publication, confirm=confirm)
+
+    def delay(self, publication: Publication, *, queue: str, delay: int) -> PendingPublish:
+        """Put a message into one queue after ``delay`` milliseconds, rounded up to two significant digits.
+
+        Raises:
+            PublishError: It is not started, or not any more.
+            ValueError: The delay is negative.
+        """
+        return self._publishing.delay(publication, queue=queue, delay=delay)
+
+    def stop(self, deadline: float) -> None:
+        """Wait for outstanding confirms, write the verdicts that are left, close the connection, end the thread."""
+        self._publishing.finish(deadline)
+        self._consuming.delete_own_queues(deadline)
+        self._link.stop(deadline)
+
+    # What the link asks, see `LinkOwner`.
+
+    def set_up(self, connection: LinkConnection) -> None:
+        """The consuming half first: an answer may come as soon as something is published."""
+        for half in self._halves:
+            half.set_up(connection)
+
+    def has_output(self) -> bool:
+        return self._publishing.has_output() or self._consuming.has_output()
+
+    def take_output(self) -> bytes:
+        return self._consuming.take_output() + self._publishing.take_output()
+
+    def output_written(self) -> None:
+        for half in self._halves:
+            half.output_written()
+
+    def lost(self, error: BaseException) -> None:
+        for half in self._halves:
+            half.lost(error)
+
+    def ended(self, refusal: BrokerRefused | None) -> None:
+        for half in self._halves:
+            half.ended(refusal)
