@@ -276,7 +276,10 @@ class Assembler:
 
     def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
         """The plan of a target; callbacks have no translators of their own, they get what the target got."""
-        return Plan.of(host, target.bound(lambda d: self.bound(d, host)), route.translators if route else ())
+        bound = target.bound(lambda dependency: self.bound(dependency, host))
+        if route is None:
+            return Plan.of(host, bound)
+        return Plan.of(host, bound, route.translators, called_from_outside=route.entrypoint.called_from_outside)
 
     def bound(self, dependency: Dependency[object], host: Host) -> Dependency[object]:
         """The one bound copy of a dependency in its service."""

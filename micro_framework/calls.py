@@ -74,6 +74,7 @@ class Call:
         kwargs: Keyword arguments.
         context: Context data that came with the call and goes out with everything it sends (Nameko's headers).
         attempt: Which attempt this is.
+        deadline: When its caller gives up, in seconds since 1970; None where nobody waits or nobody said.
     """
 
     identity: CallIdentity
@@ -81,6 +82,7 @@ class Call:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] = field(default_factory=dict)
     attempt: Attempt = FIRST_ATTEMPT
+    deadline: float | None = None
 
 
 class Outcome(NamedTuple):

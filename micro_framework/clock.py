@@ -16,6 +16,9 @@ __all__ = ["Alarm", "Clock", "SystemClock"]
 
 logger = logging.getLogger(__name__)
 
+CROWD = 1000
+"""Alarms that are kept at least before those taken back are looked for."""
+
 
 class Alarm:
     """A callback that is due at a time; `cancel` takes it back."""
@@ -59,12 +62,18 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The real clock (``time.monotonic``), with one thread ``mf-clock`` that sleeps until the next alarm."""
+    """The real clock (``time.monotonic``), with one thread that sleeps until the next alarm.
 
-    def __init__(self) -> None:
+    Args:
+        name: The thread's name.
+    """
+
+    def __init__(self, name: str = "mf-clock") -> None:
+        self.name = name
         self.alarms: list[tuple[float, int, Alarm]] = []
         self.order = itertools.count()
         self.changed = threading.Condition()
+        self.crowded = CROWD
         self.stopped = False
         self.thread: threading.Thread | None = None
 
@@ -77,14 +86,23 @@ class SystemClock:
         alarm = Alarm(due, callback)
         with self.changed:
             heapq.heappush(self.alarms, (due, next(self.order), alarm))
-            self.changed.notify()
+            if self.alarms[0][2] is alarm:  # the thread sleeps until the earliest; for later ones it need not wake
+                self.changed.notify()
+            if len(self.alarms) >= self.crowded:
+                self.forget_cancelled()
         return alarm
+
+    def forget_cancelled(self) -> None:
+        """Drop what was taken back; called when the alarms have doubled, so that each costs the same on average."""
+        self.alarms = [entry for entry in self.alarms if not entry[2].cancelled]
+        heapq.heapify(self.alarms)
+        self.crowded = max(CROWD, 2 * len(self.alarms))
 
     def start(self) -> None:
         """Start the thread, once."""
         with self.changed:
             if self.thread is None and not self.stopped:
-                self.thread = threading.Thread(target=self.run, name="mf-clock", daemon=True)
+                self.thread = threading.Thread(target=self.run, name=self.name, daemon=True)
                 self.thread.start()
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ An entrypoint instance is itself the decorator: ``@EventListener("payments", "re
 on the function and returns the function unchanged, so it stays an ordinary one and can carry several.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -67,12 +68,19 @@ class RouteHandle(Protocol):
         """The target's name, as it appears in queue names and call ids."""
 
     @property
+    def label(self) -> str:
+        """``Class.method`` or ``module.function``, for people."""
+
+    @property
     def max_retries(self) -> int | None:
         """The retries its backoff allows; None where there is no limit or no backoff."""
 
     @property
     def retries(self) -> bool:
         """Whether it has a backoff."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What a caller wants to know of the target: ``name``, ``parameters``, ``doc``."""
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""
@@ -94,6 +102,9 @@ class Entrypoint(Extension):
 
     translatable: ClassVar[bool] = True
     """Whether its calls carry a message that translators can change."""
+
+    called_from_outside: ClassVar[bool] = False
+    """Whether a caller chooses the arguments: they are checked before each call, and translators get the `Call`."""
 
     arguments: ClassVar[tuple[str, ...] | None] = None
     """What its targets are called with, by position, so that their signatures can be checked; None: not known."""
@@ -142,9 +153,17 @@ class Entrypoint(Extension):
         """Dispose of an item that cannot be decoded.
 
         Returns:
-            What it was and what became of it, for the log.
+            What it was and what became of it, for the log; empty where there is nothing to log.
         """
         return repr(item)
+
+    def severity(self, error: BaseException) -> int:
+        """The level (of `logging`) at which the last failure of a call is logged."""
+        return logging.ERROR
+
+    def shown(self, call: Call) -> str:
+        """What the log says of a failed call beside its id; empty for nothing."""
+        return ""
 
     def hand_back(self, item: Any) -> None:
         """The item was not run, or its run does not count: give it back to where it came from."""

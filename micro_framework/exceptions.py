@@ -26,6 +26,8 @@
         ├── MalformedRequest        the request lacks args or kwargs
         ├── UnserializableValueError   the result cannot be encoded
         ├── UnknownService          no queue is bound for the service
+        ├── RPCTimeout              no answer in time: the call may have been carried out, or may yet be
+        ├── ReplyQueueLost          the queue for the answers was deleted or has expired, and they with it
         └── RemoteError             the remote target raised
 """
 
@@ -49,7 +51,9 @@ __all__ = [
     "PublishRejected",
     "PublishTimeout",
     "RPCError",
+    "RPCTimeout",
     "RemoteError",
+    "ReplyQueueLost",
     "SetupFailed",
     "StartTimeout",
     "UndecodableMessage",
@@ -212,6 +216,53 @@ class UnknownService(RPCError):
 
     def __str__(self) -> str:
         return f"Unknown service `{self.service_name}`"
+
+
+class RPCTimeout(RPCError, TimeoutError):
+    """No answer came in time; the call may have been carried out, or may yet be.
+
+    Args:
+        service_name: The service that was called.
+        method: The method that was called.
+        seconds: How long the answer was waited for.
+        why: What is known of the reason.
+    """
+
+    def __init__(self, service_name: str, method: str, seconds: float, why: str = "") -> None:
+        self.service_name = service_name
+        self.method = method
+        self.seconds = seconds
+        self.why = why
+        super().__init__(service_name, method, seconds, why)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.service_name, self.method, self.seconds, self.why)
+
+    def __str__(self) -> str:
+        why = f": {self.why}" if self.why else ""
+        return f"{self.service_name}.{self.method} did not answer within {self.seconds:.3g} s{why}"
+
+
+class ReplyQueueLost(RPCError):
+    """The queue for the answers was deleted or has expired, so answers may be lost; the call may have been carried out.
+
+    Args:
+        service_name: The service that was called.
+        method: The method that was called.
+        queue: The queue that was lost.
+    """
+
+    def __init__(self, service_name: str, method: str, queue: str) -> None:
+        self.service_name = service_name
+        self.method = method
+        self.queue = queue
+        super().__init__(service_name, method, queue)
+
+    def __str__(self) -> str:
+        return (
+            f"the answer of {self.service_name}.{self.method} may be lost: the reply queue {self.queue!r} was deleted "
+            "or has expired; the call may have been carried out"
+        )
 
 
 class RemoteError(RPCError):

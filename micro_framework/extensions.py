@@ -12,14 +12,15 @@ it, and stopped after them.
 
 import copy
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
 from micro_framework.clock import Clock
 from micro_framework.config import Settings
+from micro_framework.exceptions import MicroFrameworkError, SetupFailed
 
-__all__ = ["Extension", "Host", "Lifecycle", "SharedExtensions", "nested_extensions"]
+__all__ = ["Extension", "Host", "Lifecycle", "SharedExtensions", "in_start_order", "nested_extensions", "perform"]
 
 E = TypeVar("E", bound="Extension")
 
@@ -188,3 +189,26 @@ class SharedExtensions:
             self.declarations.append(declaration)
             self.bound[key] = declaration.bind(host)
         return cast(E, self.bound[key])
+
+
+def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
+    """Every extension once, each after those nested in it."""
+    ordered: dict[Extension, None] = {}
+    for extension in extensions:
+        nested = in_start_order(inner for _, inner in nested_extensions(extension))
+        ordered |= dict.fromkeys([*nested, extension])
+    return list(ordered)
+
+
+def perform(extension: Extension, hook: str) -> None:
+    """Call a hook.
+
+    Raises:
+        SetupFailed: It raised, and the message names the extension; errors of this project's own pass as they are.
+    """
+    try:
+        getattr(extension, hook)()
+    except MicroFrameworkError:
+        raise
+    except Exception as error:
+        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error

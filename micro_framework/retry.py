@@ -8,7 +8,7 @@ from micro_framework.backoff import RetryPolicy
 from micro_framework.calls import Attempt
 from micro_framework.dependencies import Dependency, RunningCall
 
-__all__ = ["AsyncBackOff", "BackOffData"]
+__all__ = ["AsyncBackOff", "BackOffData", "is_exception_class"]
 
 
 EXAMPLE = "builtins.TimeoutError"

@@ -5,9 +5,11 @@ takes an item from its entrypoint through translators, target, retries and callb
 that a message only pays for what it needs itself.
 """
 
+import inspect
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -213,6 +215,11 @@ class BoundRoute:
         """The retries its backoff allows; None for no limit, and where there is no backoff."""
         return self.policy.max_retries if self.policy else None
 
+    def describe(self) -> Mapping[str, Any]:
+        """What a caller wants to know of the target."""
+        target = self.plan.target
+        return {"name": self.method, "parameters": target.parameters(), "doc": inspect.getdoc(target.function) or ""}
+
     def submit(self, item: Any) -> None:
         """Queue an item for a worker."""
         self.spawner.submit(self, item)
@@ -264,7 +271,8 @@ class BoundRoute:
 
     def refuse(self, item: Any, error: BaseException) -> None:
         """Log what cannot be decoded with its identity, and dispose of it as the entrypoint's convention says."""
-        logger.error("%s: %s: %s", self.label, self.entrypoint.refuse(item, error), error, extra=self.extra(None))
+        if what := self.entrypoint.refuse(item, error):
+            logger.error("%s: %s: %s", self.label, what, error, extra=self.extra(None))
 
     def failed(self, item: Any, call: Call, error: BaseException) -> None:
         """Hold off, try again later, or give up: what becomes of a call that raised."""
@@ -305,7 +313,7 @@ class BoundRoute:
 
     def give_up(self, item: Any, call: Call, error: BaseException) -> None:
         """The last attempt failed: log it, run the callback, settle."""
-        self.log(logging.ERROR, call, error, "failed")
+        self.log(self.entrypoint.severity(error), call, error, f"failed{self.entrypoint.shown(call)}")
         failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
         if isinstance(failure, DependencyFailure):
             self.hold_off(item, call, failure, "a dependency of its callback could not be had")
@@ -317,7 +325,7 @@ class BoundRoute:
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:
         """Call the callback; returns what it raised."""
         kwargs = {**call.kwargs, "exception": error} if plan.target.takes("exception") else call.kwargs
-        _, outcome = self.run(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt))
+        _, outcome = self.run(plan, replace(call, kwargs=kwargs))
         return outcome.error
 
     def hold_off(self, item: Any, call: Call, error: BaseException, what: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from micro_framework.calls import Call
 from micro_framework.dependencies import Dependency, injected
+from micro_framework.signatures import ArgumentCheck, described_parameters
 
 __all__ = [
     "Dependencies",
@@ -66,6 +67,16 @@ class Target:
             attributes=tuple((name, bind(dependency)) for name, dependency in self.attributes),
             keywords=tuple((name, bind(dependency)) for name, dependency in self.keywords),
         )
+
+    def argument_check(self) -> ArgumentCheck:
+        """What tells whether a caller's arguments fit it."""
+        names = [name for name, _ in self.keywords]
+        return ArgumentCheck(self.function, is_method=self.owner is not None, injected=names)
+
+    def parameters(self) -> list[dict[str, Any]]:
+        """What a caller may give it, as `described_parameters` has it."""
+        names = [name for name, _ in self.keywords]
+        return described_parameters(self.function, is_method=self.owner is not None, injected=names)
 
     def takes(self, name: str) -> bool:
         """Whether it can be given a keyword argument of this name."""

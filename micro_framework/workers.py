@@ -1,12 +1,14 @@
 """`Worker`: one call of one target, from its dependencies to its outcome."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from micro_framework.calls import Call, Outcome
 from micro_framework.dependencies import Dependency
+from micro_framework.exceptions import IncorrectSignature
 from micro_framework.extensions import Host
+from micro_framework.signatures import ArgumentCheck
 from micro_framework.targets import Dependencies, Target
 from micro_framework.translators import MessageTranslator, translate
 
@@ -26,19 +28,40 @@ class Plan:
         target: The target with its dependencies bound.
         translators: The route's translators.
         observed: The dependencies that want to hear of the end of a call (`Dependency.after_call`).
+        translate: Sends a call through the translators: its payload, or the whole of it.
+        check: Tells whether the caller's arguments fit; None where the entrypoint is who calls.
     """
 
     host: Host
     target: Target
     translators: tuple[MessageTranslator, ...]
     observed: tuple[Dependency[Any], ...]
+    translate: Callable[[tuple[MessageTranslator, ...], Call], Call]
+    check: ArgumentCheck | None
 
     @classmethod
-    def of(cls, host: Host, target: Target, translators: tuple[MessageTranslator, ...] = ()) -> "Plan":
-        """The plan for a target whose dependencies are bound."""
+    def of(
+        cls,
+        host: Host,
+        target: Target,
+        translators: tuple[MessageTranslator, ...] = (),
+        *,
+        called_from_outside: bool = False,
+    ) -> "Plan":
+        """The plan for a target whose dependencies are bound.
+
+        Args:
+            host: The host of the route.
+            target: The target.
+            translators: The route's translators.
+            called_from_outside: Whether a caller chooses the arguments: then they are checked, and translators get the
+                whole `Call` instead of one payload.
+        """
         dependencies = (dependency for _, dependency in (*target.attributes, *target.keywords))
         observed = tuple(d for d in dependencies if type(d).after_call is not Dependency.after_call)
-        return cls(host, target, translators, observed)
+        translate_call = translate if called_from_outside else translate_payload
+        check = target.argument_check() if called_from_outside else None
+        return cls(host, target, translators, observed, translate_call, check)
 
 
 class Worker:
@@ -61,8 +84,12 @@ class Worker:
         return self.plan.host
 
     def run(self) -> Outcome:
-        """Inject, translate, call the target, tell the dependencies; never raises."""
+        """Translate, check, inject, call the target, tell the dependencies; never raises."""
         target = self.plan.target
+        try:
+            self.prepare()
+        except BaseException as error:  # noqa: BLE001 - translators are the user's: a failure of the call
+            return Outcome(error=error)
         given: list[Dependency[Any]] = []
         try:
             attributes = self.values(target.attributes, given)
@@ -71,6 +98,19 @@ class Worker:
             return self.tell(Outcome(error=failure), [d for d in self.plan.observed if d in given])
         outcome = self.call_target(attributes, keywords)
         return self.tell(outcome, self.plan.observed) if self.plan.observed else outcome
+
+    def prepare(self) -> None:
+        """Translate the call and check its arguments: of one that cannot be run no dependency hears.
+
+        Raises:
+            IncorrectSignature: The caller's arguments do not fit.
+            BaseException: Whatever a translator raises.
+        """
+        plan = self.plan
+        if plan.translators:
+            self.call = plan.translate(plan.translators, self.call)
+        if plan.check is not None and (problem := plan.check.problem(self.call.args, self.call.kwargs)) is not None:
+            raise IncorrectSignature(problem)
 
     def values(self, dependencies: Dependencies, given: list[Dependency[Any]]) -> Mapping[str, Any]:
         """What the dependencies give this call, by name; those that gave something are noted in ``given``."""
@@ -84,10 +124,8 @@ class Worker:
         return values
 
     def call_target(self, attributes: Mapping[str, Any], keywords: Mapping[str, Any]) -> Outcome:
-        """Translate and call; whatever is raised, ``SystemExit`` too, is a failure of this call and of nothing else."""
+        """Call; whatever is raised, ``SystemExit`` too, is a failure of this call and of nothing else."""
         try:
-            if self.plan.translators:
-                self.call = translated(self.call, self.plan.translators)
             return Outcome(self.plan.target.run(self.call, attributes, keywords))
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a target must not end its worker
             return Outcome(error=error)
@@ -105,7 +143,7 @@ class Worker:
         return outcome
 
 
-def translated(call: Call, translators: tuple[MessageTranslator, ...]) -> Call:
+def translate_payload(translators: tuple[MessageTranslator, ...], call: Call) -> Call:
     """A call of one payload with that payload translated."""
     (payload,) = call.args
-    return Call(call.identity, (translate(translators, payload),), call.kwargs, call.context, call.attempt)
+    return replace(call, args=(translate(translators, payload),))

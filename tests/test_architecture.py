@@ -18,7 +18,7 @@ PACKAGE = "micro_framework"
 # A room is a module or a package right below micro_framework. "" is micro_framework/__init__.py, which imports nothing.
 FLOORS = {
     0: ["", "exceptions"],
-    1: ["translators", "backoff", "calls", "config", "schedule", "wire"],
+    1: ["translators", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
     2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
     3: [
         *["supervisor", "runner", "signals", "assembly", "services", "routes", "workers", "spawners"],

@@ -1,4 +1,4 @@
-"""`Producer` and `Publisher`: what targets send with, confirmed, with the context data of the running call."""
+"""What targets send with, and with it the running call's context data: `Producer`, `Publisher` and the RPC proxies."""
 
 import time
 from collections import deque
@@ -8,6 +8,7 @@ from typing import Any
 from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
+from micro_framework.amqp.calls import ClusterRPCProxy, RPCProxy
 from micro_framework.amqp.doors import PublisherDoor
 from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_problems, queue_from
 from micro_framework.brokers.port import Confirmation, Publication
@@ -17,7 +18,7 @@ from micro_framework.wire.headers import encode_context
 from micro_framework.wire.messages import PERSISTENT, event_properties, publisher_properties
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["Dispatch", "Producer", "Publish", "Publisher"]
+__all__ = ["ClusterRPCProxy", "Dispatch", "Producer", "Publish", "Publisher", "RPCProxy"]
 
 WINDOW = 1000
 """Publishes of `Dispatch.many` that may wait for their confirms at once: the rate grows little beyond some hundreds."""
@@ -84,7 +85,7 @@ class Dispatch:
         call = self.worker.call
         encoded = self.door.source.serializers.encode(payload)
         properties = event_properties(
-            encode_context(call.context, call.identity.stack),
+            encode_context(call.context, call.identity.stack or None),
             content_type=encoded.content_type,
             content_encoding=encoded.content_encoding,
         )

@@ -19,7 +19,7 @@ from micro_framework.exceptions import BrokerError, ConfigError
 from micro_framework.extensions import Extension, Host
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["BrokerSource", "ConsumerDoor", "PublisherDoor"]
+__all__ = ["CLOSE_BUDGET", "BrokerSource", "ConsumerDoor", "PublisherDoor", "SharedDoor"]
 
 CLOSE_BUDGET = 5.0
 """Seconds that a connection may take to cancel its consumers, and to write what is left and close."""

@@ -1,4 +1,4 @@
-"""`EventListener` and `QueueListener`: messages drive targets, with Nameko's queues, verdicts and headers."""
+"""`EventListener`, `QueueListener`, `RPCListener`: messages drive targets, with Nameko's queues and verdicts."""
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from kombu.entity import Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
+from micro_framework.amqp.serving import RPCListener
 from micro_framework.amqp.topology import event_exchange_for, kombu_problems, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
@@ -26,7 +27,7 @@ from micro_framework.wire.headers import (
 )
 from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
 
-__all__ = ["EventListener", "MessageListener", "QueueListener"]
+__all__ = ["EventListener", "MessageListener", "QueueListener", "RPCListener"]
 
 ORIGIN_EXCHANGE, ORIGIN_KEY = "mf-exchange", "mf-routing-key"
 """Headers of a message that was put off: where it was published to in the first place."""

@@ -64,6 +64,15 @@ class Serializers:
         content_type, content_encoding, body = serialization.dumps(value, serializer=name)
         return Encoded(body.encode() if isinstance(body, str) else bytes(body), content_type, content_encoding)
 
+    def encode_as(self, value: Any, content_type: str | None) -> Encoded:
+        """Encode a value for somebody who reads this content type; with the configured serializer if nobody knows it.
+
+        Raises:
+            TypeError, ValueError: It cannot be encoded; the message names the type.
+        """
+        known: Mapping[str, str] = serialization.registry.type_to_name
+        return self.encode(value, known.get(content_type) if content_type in self.accepted else None)
+
     def decode(
         self, body: bytes, content_type: str | None, content_encoding: str | None, compression: str | None = None
     ) -> Any:

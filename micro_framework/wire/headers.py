@@ -15,8 +15,10 @@ from typing import Any
 __all__ = [
     "CALL_ID_STACK",
     "CONTEXT_PREFIX",
+    "DEADLINE",
     "OWN_PREFIX",
     "PARENT_CALLS_TRACKED",
+    "deadline_from",
     "decode_context",
     "encode_context",
     "grow_stack",
@@ -35,6 +37,9 @@ OWN_PREFIX = "mf-"
 """What the headers start with that only micro_framework reads."""
 PARENT_CALLS_TRACKED = 10
 """Nameko's default for the config key ``parent_calls_tracked``."""
+
+DEADLINE = OWN_PREFIX + "deadline"
+"""When the caller gives up, in milliseconds since 1970; on RPC requests only."""
 
 STACK_HEADER = CONTEXT_PREFIX + CALL_ID_STACK
 
@@ -94,6 +99,16 @@ def own_headers(headers: Mapping[str, Any] | None) -> dict[str, Any]:
         headers: The message's headers, None where it has none.
     """
     return {name: value for name, value in (headers or {}).items() if name.startswith(OWN_PREFIX)}
+
+
+def deadline_from(headers: Mapping[str, Any]) -> float | None:
+    """When the caller of an RPC request gives up, in seconds since 1970; None where it does not say.
+
+    Args:
+        headers: The request's headers.
+    """
+    milliseconds = headers.get(DEADLINE)
+    return milliseconds / 1000 if isinstance(milliseconds, int) and not isinstance(milliseconds, bool) else None
 
 
 def new_call_id(service: str, method: str, identifier: str) -> str:

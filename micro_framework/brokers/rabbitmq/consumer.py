@@ -140,6 +140,7 @@ class RabbitMQConsumer:
         """Delete the queues that are of no use without this consumer, if it is connected."""
         own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
         if own and self._link.ready:
+            self.cancel(deadline)  # or the broker's word that a consumer has lost its queue would be taken for bad news
             self._link.call(lambda: self._delete_now(own), deadline)
 
     # What the link asks, see `LinkOwner`.

@@ -1,0 +1,206 @@
+"""`ReplyDoor`: where calls of other services go out and their replies come in.
+
+One connection and one reply queue per process, shared by all threads without a lock around the round trip: a caller
+writes its request and waits for its own future; the connection's thread takes a reply, finds the future by the
+correlation id and goes on. The reply ends a call, or the return of its request, or its deadline; nobody waits for the
+request's confirm.
+
+The queue is Nameko's: durable, not exclusive, gone five minutes after its last consumer. So replies that come while the
+connection is lost wait there. Should the queue itself be lost, every call that waits is told at once.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from micro_framework.amqp.doors import CLOSE_BUDGET, SharedDoor
+from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
+from micro_framework.calls import Outcome
+from micro_framework.exceptions import (
+    PublishError,
+    ReplyQueueLost,
+    RPCTimeout,
+    UndecodableMessage,
+    UnknownService,
+    Unroutable,
+    WireError,
+)
+from micro_framework.extensions import Host
+from micro_framework.identifiers import new_identifier
+from micro_framework.rpc.futures import RPCFuture
+from micro_framework.rpc.pending import PendingCalls
+from micro_framework.wire.errors import to_exception
+from micro_framework.wire.headers import DEADLINE, encode_context
+from micro_framework.wire.messages import parse_reply, request_body, request_properties
+from micro_framework.wire.naming import reply_queue, rpc_exchange, rpc_routing_key
+
+__all__ = ["ReplyDoor"]
+
+logger = logging.getLogger(__name__)
+
+PREFETCH = 1000
+"""Replies under way at once; each is acknowledged as soon as it is read."""
+
+
+class ReplyDoor(SharedDoor):
+    """See the module's text. `send` may be called from any thread."""
+
+    door: Duplex
+
+    def __str__(self) -> str:
+        return "connection for RPC calls"
+
+    def sharing_key(self, host: Host) -> Hashable:
+        """One per process."""
+        return "process"
+
+    def setup(self) -> None:
+        """Make the door, with a reply queue of its own."""
+        settings = self.host.settings
+        exchange = rpc_exchange(settings.rpc_exchange)
+        self.exchange = exchange.name
+        self.timeout = settings.rpc_timeout
+        self.serializers = self.source.serializers
+        self.identifier = new_identifier()
+        self.queue = reply_queue(self.host.service, self.identifier, exchange)
+        self.pending = PendingCalls("rpc", self.decode, self.give_up)
+        self.door = self.source.broker.duplex("rpc-client")
+        self.door.declare((exchange,))
+        self.door.subscribe(
+            Subscription(self.queue, PREFETCH, self.on_reply, on_lost=self.on_lost, delete_at_stop=True)
+        )
+
+    def use(self) -> None:
+        """Connect once started. Call in ``setup``."""
+        self.used = True
+
+    def stop(self) -> None:
+        """Close; calls that still wait are told so."""
+        super().stop()
+        self.pending.stop(self.lost, time.monotonic() + CLOSE_BUDGET)
+
+    def send(
+        self,
+        service: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        timeout: float | None,
+        *,
+        waited_for: bool,
+        context: Mapping[str, Any],
+        stack: Sequence[str],
+        deadline: float | None,
+    ) -> RPCFuture:
+        """Send a request.
+
+        Args:
+            service: The service's name.
+            method: The method's name.
+            args: Positional arguments.
+            kwargs: Keyword arguments.
+            timeout: Seconds to wait for the answer; None: ``RPC_TIMEOUT``.
+            waited_for: Whether the calling thread is going to wait for the answer at once.
+            context: Context data to go with it.
+            stack: The caller's call id stack.
+            deadline: When the caller's own caller gives up, in seconds since 1970; None for never.
+
+        Raises:
+            RPCTimeout: The caller's own deadline has passed.
+            PublishError: It cannot be sent.
+            TypeError, ValueError: The arguments cannot be encoded.
+        """
+        seconds = self.seconds_for(service, method, timeout, deadline)
+        encoded = self.serializers.encode(request_body(args, kwargs))
+        headers = encode_context(context, stack)
+        if seconds < math.inf:
+            headers[DEADLINE] = int((time.time() + seconds) * 1000)
+        call = RPCFuture(service, method, new_identifier(), seconds, self.pending)
+        properties = request_properties(
+            headers,
+            correlation_id=call.correlation_id,
+            reply_to=self.identifier,
+            content_type=encoded.content_type,
+            content_encoding=encoded.content_encoding,
+        )
+        request = Publication(self.exchange, rpc_routing_key(service, method), encoded.body, properties, mandatory=True)
+        self.publish(request, call, waited_for=waited_for)
+        return call
+
+    def seconds_for(self, service: str, method: str, timeout: float | None, deadline: float | None) -> float:
+        """How long to wait: as asked for, and no longer than whoever waits for the caller."""
+        seconds = self.timeout if timeout is None else timeout
+        if deadline is None:
+            return seconds
+        left = deadline - time.time()
+        if left <= 0:
+            raise RPCTimeout(
+                service, method, 0, "it was not called, for the call that would make it is past its deadline"
+            )
+        return min(seconds, left)
+
+    def publish(self, request: Publication, call: RPCFuture, *, waited_for: bool) -> None:
+        """Publish a call's request; what becomes of that comes to the call."""
+        pending = self.pending
+        pending.add(call)
+        if not waited_for:
+            pending.watch(call)
+        try:
+            call.confirmation = self.door.publish(request)
+        except BaseException:
+            pending.forget(call)
+            raise
+        call.confirmation.add_done_callback(partial(self.on_sent, call.correlation_id))
+
+    def on_sent(self, correlation_id: str, error: BaseException | None) -> None:
+        """The broker has the request, or it never will; on the connection's thread."""
+        if error is not None:
+            self.pending.fail(correlation_id, partial(not_sent, error))
+
+    def on_reply(self, reply: Delivery) -> None:
+        """A reply came; on the connection's thread."""
+        reply.settle(Verdict.ACK)
+        if not self.pending.answer(reply.properties.correlation_id, reply):
+            logger.debug("a reply came too late: nobody waits for correlation id %s", reply.properties.correlation_id)
+
+    def on_lost(self) -> None:
+        """The reply queue is gone, and the replies in it; on the connection's thread."""
+        self.pending.fail_all(self.lost)
+
+    def lost(self, call: RPCFuture) -> ReplyQueueLost:
+        """The error of a call whose answer has nowhere to come to."""
+        self.give_up(call)
+        return ReplyQueueLost(call.service_name, call.method, self.queue.name)
+
+    def give_up(self, call: RPCFuture) -> str:
+        """Keep a call's request from being sent, if it has not been; what is known of it."""
+        if call.confirmation is None:
+            return "its request was not sent"
+        try:
+            call.confirmation.wait(0.0)
+        except PublishError as error:
+            return str(error)
+        return "its request is in the service's queue or being worked on, or the answer was lost on its way"
+
+    def decode(self, reply: Delivery) -> Outcome:
+        """The outcome that a reply tells of."""
+        try:
+            body = self.serializers.decode(
+                reply.body, reply.content_type, reply.content_encoding, reply.headers.get("compression")
+            )
+            result, error = parse_reply(body)
+        except (UndecodableMessage, WireError) as unreadable:
+            return Outcome(error=unreadable)
+        return Outcome(result) if error is None else Outcome(error=to_exception(error))
+
+
+def not_sent(error: BaseException, call: RPCFuture) -> BaseException:
+    """What a caller gets where its request was not delivered."""
+    if isinstance(error, Unroutable):
+        unknown = UnknownService(call.service_name)
+        unknown.__cause__ = error
+        return unknown
+    return error
