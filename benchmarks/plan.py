@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BASE", "CONTESTANTS", "OWN", "RAW", "Cell", "Contestant", "Plan", "chosen_plan"]
+__all__ = ["BASE", "CONTESTANTS", "OWN", "RAW", "SERVER_WORKERS", "Cell", "Contestant", "Plan", "chosen_plan"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = Path(__file__).resolve().parent / "contestants"
@@ -14,7 +14,12 @@ NAMEKO_VARIABLES = {"2.14.1": "MF_NAMEKO_2", "3.0.0rc11": "MF_NAMEKO_3"}
 
 OWN = "micro_framework"
 BASE = "nameko 2.14.1"
+OWN_TO_BASE, BASE_TO_OWN = f"{OWN} -> {BASE}", f"{BASE} -> {OWN}"
 RAW = ("raw kombu", "raw py-amqp")
+
+
+SERVER_WORKERS = 10
+"""Workers of a service that is called, whoever serves."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class Contestant:
         name: As it is printed.
         script: A file in `contestants/`.
         nameko: The version whose environment it runs in; None: the one this runs in.
+        server: The contestant that serves its calls, where that is another.
     """
 
     name: str
     script: str
     nameko: str | None = None
+    server: str | None = None
 
     @property
     def python(self) -> str:
@@ -63,6 +70,8 @@ CONTESTANTS = {
         Contestant("nameko 3.0.0rc11", "nameko_service.py", "3.0.0rc11"),
         Contestant("raw kombu", "raw_kombu.py"),
         Contestant("raw py-amqp", "raw_amqp.py"),
+        Contestant(OWN_TO_BASE, "own_service.py", server=BASE),
+        Contestant(BASE_TO_OWN, "nameko_service.py", "2.14.1", server=OWN),
     )
 }
 
@@ -72,9 +81,9 @@ class Cell:
     """One column of a table: what is done, by whom.
 
     Args:
-        kind: ``consume`` or ``publish``.
-        mode: Of publishing, ``single``, ``many``; of consuming, empty.
-        workers: Workers and prefetch of a consumer; callers that publish at once.
+        kind: ``consume``, ``publish`` or ``call``.
+        mode: Of publishing, ``single``, ``many``; else empty.
+        workers: Workers and prefetch of a consumer; callers that publish or call at once.
         contestants: Their names.
         rounds: How often each of them runs.
     """
@@ -90,6 +99,8 @@ class Cell:
         """As it is printed."""
         if self.kind == "consume":
             return f"consume, {self.workers} worker{'s' * (self.workers > 1)}"
+        if self.kind == "call":
+            return f"RPC, {self.workers} caller{'s' * (self.workers > 1)}"
         callers = "1 caller" if self.workers == 1 else f"{self.workers} threads"
         return f"publish, {'many' if self.mode == 'many' else callers}"
 
@@ -109,7 +120,8 @@ class Plan:
     warmup_seconds: float = 0.3
 
 
-ALL = tuple(CONTESTANTS)
+ALL = (OWN, BASE, "nameko 3.0.0rc11", *RAW)
+PAIRS = (OWN, BASE, OWN_TO_BASE, BASE_TO_OWN)
 WITHOUT_LOOPS = tuple(name for name in ALL if name not in RAW)
 RIVALS = (OWN, BASE)
 
@@ -121,6 +133,9 @@ QUICK = Plan(
         Cell("publish", "single", 1, (*RIVALS, "raw py-amqp"), 1),
         Cell("publish", "single", 10, RIVALS, 1),
         Cell("publish", "many", 1, RIVALS, 1),
+        Cell("call", "", 1, (*RIVALS, "raw py-amqp"), 1),
+        Cell("call", "", 10, RIVALS, 1),
+        Cell("call", "", 100, RIVALS, 1),
     )
 )
 FULL = Plan(
@@ -129,6 +144,8 @@ FULL = Plan(
         Cell("publish", "single", 1, ALL, 5),
         Cell("publish", "single", 10, WITHOUT_LOOPS, 5),
         Cell("publish", "many", 1, WITHOUT_LOOPS, 5),
+        Cell("call", "", 1, (*PAIRS, "nameko 3.0.0rc11", "raw py-amqp"), 5),
+        *(Cell("call", "", callers, PAIRS, 5) for callers in (10, 100)),
     )
 )
 

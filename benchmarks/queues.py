@@ -16,10 +16,12 @@ from urllib.parse import unquote, urlsplit
 
 import amqp
 
-__all__ = ["EVENT_QUEUE", "ORDER_QUEUE", "BrokerSide", "Template"]
+__all__ = ["EVENT_QUEUE", "ORDER_QUEUE", "RPC_QUEUE", "BrokerSide", "Template"]
 
 EVENT_EXCHANGE, EVENT, EVENT_QUEUE = "source.events", "tick", "evt-source-tick--bench.handle"
 ORDER_EXCHANGE, ORDER, ORDER_QUEUE = "control.events", "go", "evt-control-go--source.go"
+
+RPC_QUEUE = "rpc-bench"
 
 METHOD, HEADER, BODY, FRAME_END = 1, 2, 3, b"\xce"
 BASIC_PUBLISH = struct.pack(">HHH", 60, 40, 0)

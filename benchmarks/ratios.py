@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.rounds import Round
 from benchmarks.runs import Run
 
-__all__ = ["Spread", "cpu_of", "rate_of", "ratio_of", "voids_of"]
+__all__ = ["Spread", "cpu_of", "percentile_of", "rate_of", "ratio_of", "voids_of"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,12 @@ def rate_of(rounds: Sequence[Round], name: str) -> Spread | None:
 def cpu_of(rounds: Sequence[Round], name: str) -> Spread | None:
     """Microseconds of CPU time per message."""
     return Spread.of([run.cpu for run in runs_of(rounds, name)])
+
+
+def percentile_of(rounds: Sequence[Round], name: str, which: str) -> Spread | None:
+    """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was called."""
+    values = [getattr(run, which) for run in runs_of(rounds, name)]
+    return Spread.of([value for value in values if value is not None])
 
 
 def ratio_of(rounds: Sequence[Round], name: str, base: str) -> Spread | None:

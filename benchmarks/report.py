@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from benchmarks.plan import BASE, RAW, Cell
-from benchmarks.ratios import Spread, cpu_of, rate_of, ratio_of, voids_of
+from benchmarks.ratios import Spread, cpu_of, percentile_of, rate_of, ratio_of, voids_of
 from benchmarks.rounds import Round
 from benchmarks.runs import Run
 
@@ -16,8 +16,8 @@ __all__ = ["as_json", "as_markdown", "environment"]
 
 Results = Mapping[Cell, Sequence[Round]]
 
-HEADER = f"| | messages/s | x {BASE} | of raw kombu | of raw py-amqp | CPU us/message | rounds |"
-RULE = "| --- | --- | --- | --- | --- | --- | --- |"
+HEADER = f"| | messages/s | x {BASE} | of raw kombu | of raw py-amqp | p50 / p99 ms | CPU us/message | rounds |"
+RULE = "| --- | --- | --- | --- | --- | --- | --- | --- |"
 
 
 def environment() -> dict[str, Any]:
@@ -48,11 +48,19 @@ def row(rounds: Sequence[Round], name: str) -> str:
     """A contestant's row; a void run is shown, whatever the others measured."""
     voids = voids_of(rounds, name)
     if voids:
-        return f"| {name} | VOID | {'; '.join(voids)[:200]} | | | | {len(rounds)} |"
+        return f"| {name} | VOID | {'; '.join(voids)[:200]} | | | | | {len(rounds)} |"
     rate, cpu = rate_of(rounds, name), cpu_of(rounds, name)
     shares = " | ".join(spread_text(ratio_of(rounds, name, raw), "{:.2f}") for raw in RAW)
     multiple = spread_text(ratio_of(rounds, name, BASE), "{:.2f}")
-    return f"| {name} | {middle(rate)} | {multiple} | {shares} | {middle(cpu)} | {len(rounds)} |"
+    return (
+        f"| {name} | {middle(rate)} | {multiple} | {shares} | {latency(rounds, name)} | {middle(cpu)} | {len(rounds)} |"
+    )
+
+
+def latency(rounds: Sequence[Round], name: str) -> str:
+    """``0.65 / 1.2``; empty where nothing was called."""
+    p50, p99 = percentile_of(rounds, name, "p50"), percentile_of(rounds, name, "p99")
+    return f"{p50.median:.3g} / {p99.median:.3g}" if p50 and p99 else ""
 
 
 def middle(spread: Spread | None) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,8 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import Cell, Contestant
-from benchmarks.queues import EVENT_QUEUE, BrokerSide, Template
+from benchmarks.plan import CONTESTANTS, SERVER_WORKERS, Cell, Contestant
+from benchmarks.queues import EVENT_QUEUE, RPC_QUEUE, BrokerSide, Template
 from micro_framework.testing.broker_state import BrokerStateError, VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
@@ -49,6 +50,7 @@ class Run:
         cpu: Microseconds of the contestant's CPU time per message in the window.
         window: Seconds that the window lasted.
         messages: Messages in the window.
+        p50, p99: Of calls: how long half of them, and 99 of 100, took at most, in milliseconds.
     """
 
     contestant: str
@@ -57,6 +59,8 @@ class Run:
     cpu: float
     window: float
     messages: int
+    p50: float | None = None
+    p99: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -85,7 +89,7 @@ class Contest:
         Raises:
             Void: It does not count.
         """
-        return self.publish(cell, contestant) if cell.kind == "publish" else self.consume(cell, contestant)
+        return {"consume": self.consume, "publish": self.publish, "call": self.call}[cell.kind](cell, contestant)
 
     def consume(self, cell: Cell, contestant: Contestant) -> Run:
         """Drain a full queue; how full is known from the runs before, the first of which only finds out."""
@@ -141,6 +145,33 @@ class Contest:
         rate = sum(caller[1] / caller[2] for caller in callers)
         cpu = sum(caller[3] for caller in callers) / len(callers) / measured * 1e6
         return Run(contestant.name, cell.title, rate, cpu, min(caller[2] for caller in callers), measured)
+
+    def call(self, cell: Cell, contestant: Contestant) -> Run:
+        """Let callers call a service for the length of a window, and compare what was called with what was run."""
+        server = CONTESTANTS[contestant.server or contestant.name]
+        endless = {"role": "serve", "workers": SERVER_WORKERS, "warmup": 0, "measured": sys.maxsize}
+        with self.virtual_host() as (vhost, _), started(server, {**endless, "uri": vhost.uri}) as serving:
+            wait_until(lambda: is_served(vhost), START_SECONDS, f"{server.name} to serve")
+            order = {"role": "call", "callers": cell.workers, "seconds": self.seconds, "uri": vhost.uri}
+            with started(contestant, order) as process:
+                process.wait_done()
+                report = process.report()
+            settled = is_drained(vhost, RPC_QUEUE)
+            run = len(serving.ask_for_report()["ids"])
+        callers, latencies = report["callers"], report["latencies"]
+        if (total := sum(caller[0] for caller in callers)) != run or not settled:
+            raise Void(f"{total} calls were answered and {run} were run{'' if settled else '; some are left'}")
+        measured = sum(caller[1] for caller in callers)
+        return Run(
+            contestant.name,
+            cell.title,
+            sum(caller[1] / caller[2] for caller in callers),
+            sum(caller[3] for caller in callers) / len(callers) / measured * 1e6,
+            min(caller[2] for caller in callers),
+            measured,
+            latencies[len(latencies) // 2] * 1000,
+            latencies[len(latencies) * 99 // 100] * 1000,
+        )
 
     def template(self, contestant: Contestant) -> Template:
         """A message that the contestant sent itself; captured once."""
@@ -232,10 +263,16 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
             process.wait()
 
 
-def is_drained(vhost: VHost) -> bool:
+def is_served(vhost: VHost) -> bool:
+    """Whether somebody consumes the service's queue."""
+    queue = vhost.queues().get(RPC_QUEUE)
+    return queue is not None and queue.consumers > 0
+
+
+def is_drained(vhost: VHost, queue: str = EVENT_QUEUE) -> bool:
     """Whether the broker gets every acknowledgement soon."""
     try:
-        vhost.wait_until_drained(EVENT_QUEUE, timeout=DRAIN_SECONDS)
+        vhost.wait_until_drained(queue, timeout=DRAIN_SECONDS)
     except BrokerStateError:
         return False
     return True

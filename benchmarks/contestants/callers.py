@@ -1,4 +1,4 @@
-"""Callers that publish as fast as confirms allow, for a fixed time; every publishing contestant is made of these."""
+"""Callers that publish, or call, as fast as the answers allow, for a fixed time; contestants are made of these."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ def fresh_payload() -> dict[str, Any]:
 
 
 class Callers:
-    """Adds up what the callers of one run published.
+    """Adds up what the callers of one run published or called.
 
     Args:
         order: Needs ``callers``, how many there will be, ``seconds`` to measure for, and ``report``, a path.
@@ -37,6 +37,7 @@ class Callers:
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
         self.results: list[tuple[int, int, float, float]] = []
+        self.latencies: list[float] = []
         self.lock = threading.Lock()
 
     def run(self, publish: Callable[[Sequence[dict[str, Any]]], object], batch: int = 1) -> None:
@@ -51,12 +52,34 @@ class Callers:
         measured, seconds = timed(publish, batch, self.order["seconds"])
         self.note(total + measured, measured, seconds, time.process_time() - cpu)
 
+    def run_calls(self, call: Callable[[dict[str, Any]], Any]) -> None:
+        """One caller: call until the time is up, and keep how long each call took.
+
+        Args:
+            call: Gets a payload and returns what the service answered, which is that payload.
+        """
+        latencies: list[float] = []
+
+        def one(payloads: Sequence[dict[str, Any]]) -> None:
+            begin = time.perf_counter()
+            answer = call(payloads[0])
+            latencies.append(time.perf_counter() - begin)
+            if answer != payloads[0]:
+                raise ValueError(f"the answer to {payloads[0]} was {answer}")
+
+        total = timed(one, 1, WARMUP_SECONDS)[0]
+        cpu = time.process_time()
+        latencies.clear()
+        measured, seconds = timed(one, 1, self.order["seconds"])
+        self.latencies += latencies
+        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+
     def note(self, *result: Any) -> None:
         """Keep a caller's result; the last one writes the report."""
         with self.lock:
             self.results.append(result)
             if len(self.results) == self.order["callers"]:
-                pack(self.order["report"], {"callers": self.results})
+                pack(self.order["report"], {"callers": self.results, "latencies": sorted(self.latencies)})
                 Path(self.order["report"] + ".done").touch()
 
 

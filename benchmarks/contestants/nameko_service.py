@@ -9,7 +9,9 @@ from typing import Any  # noqa: E402
 import nameko  # noqa: E402
 from callers import BATCH, Callers, fresh_payload  # noqa: E402
 from nameko.events import EventDispatcher, event_handler  # noqa: E402
+from nameko.rpc import rpc  # noqa: E402
 from nameko.runners import ServiceRunner  # noqa: E402
+from nameko.standalone.rpc import ClusterRpcProxy  # noqa: E402
 from tally import Tally, read_order  # noqa: E402
 
 __all__ = ["main"]
@@ -50,6 +52,40 @@ def publishing(order: dict[str, Any]) -> type:
     return Source
 
 
+def serving(order: dict[str, Any]) -> type:
+    handled = Tally(order).handled
+
+    class Bench:
+        name = "bench"
+
+        @rpc
+        def echo(self, payload: dict[str, Any]) -> dict[str, Any]:
+            handled(payload["id"])
+            return payload
+
+    return Bench
+
+
+def call(order: dict[str, Any]) -> None:
+    """A proxy, and so a connection, for each caller: Nameko's standalone proxies are for one thread each."""
+    callers = Callers(order)
+
+    def caller() -> None:
+        with proxy(order["uri"]) as cluster:
+            callers.run_calls(cluster.bench.echo)
+
+    threads = [eventlet.spawn(caller) for _ in range(order["callers"])]
+    for thread in threads:
+        thread.wait()
+
+
+def proxy(uri: str) -> Any:
+    if hasattr(nameko, "config"):
+        nameko.config.setup({"AMQP_URI": uri})
+        return ClusterRpcProxy()
+    return ClusterRpcProxy({"AMQP_URI": uri})
+
+
 def runner(config: dict[str, Any]) -> ServiceRunner:
     """Nameko 3 has one global configuration, Nameko 2 hands it around."""
     if hasattr(nameko, "config"):
@@ -60,7 +96,10 @@ def runner(config: dict[str, Any]) -> ServiceRunner:
 
 def main() -> None:
     order = read_order()
-    service = {"consume": consuming, "publish": publishing}[order["role"]](order)
+    if order["role"] == "call":
+        call(order)
+        return
+    service = {"consume": consuming, "publish": publishing, "serve": serving}[order["role"]](order)
     workers = order["workers"]
     services = runner({"AMQP_URI": order["uri"], "max_workers": workers, "PREFETCH_COUNT": workers})
     services.add_service(service)

@@ -1,13 +1,15 @@
-"""The contestant micro_framework: one class that handles events, one that publishes them."""
+"""The contestant micro_framework: classes that handle events, publish them, are called; and a client that calls."""
 
+import threading
 from typing import Any
 
 from callers import BATCH, Callers, fresh_payload
 from tally import Tally, read_order
 
 from micro_framework.amqp.dependencies import Producer
-from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.runner import Runner
+from micro_framework.standalone import RPCClient
 
 __all__ = ["main"]
 
@@ -44,9 +46,37 @@ def publishing(order: dict[str, Any]) -> type:
     return Source
 
 
+def serving(order: dict[str, Any]) -> type:
+    handled = Tally(order).handled
+
+    class Bench:
+        name = "bench"
+
+        @RPCListener()
+        def echo(self, payload: dict[str, Any]) -> dict[str, Any]:
+            handled(payload["id"])
+            return payload
+
+    return Bench
+
+
+def call(order: dict[str, Any]) -> None:
+    callers = Callers(order)
+    with RPCClient(order["uri"]) as rpc:
+        echo = rpc.bench.echo
+        threads = [threading.Thread(target=callers.run_calls, args=(echo,)) for _ in range(order["callers"])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
 def main() -> None:
     order = read_order()
-    service = {"consume": consuming, "publish": publishing}[order["role"]](order)
+    if order["role"] == "call":
+        call(order)
+        return
+    service = {"consume": consuming, "publish": publishing, "serve": serving}[order["role"]](order)
     Runner([service], {"AMQP_URI": order["uri"], "MAX_WORKERS": order["workers"], "WORKER_MODE": "thread"}).start()
 
 
