@@ -21,7 +21,16 @@ from micro_framework.spawners.thread import ThreadSpawner
 from micro_framework.targets import Target, find_target, owner_problems, signature_problem
 from micro_framework.workers import Plan, Worker
 
-__all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", "RunnerContext", "assemble"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "Assembler",
+    "Assembly",
+    "Declared",
+    "Placement",
+    "RunnerContext",
+    "assemble",
+    "dependencies_of",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +86,13 @@ class Assembly:
     Args:
         routes: The bound routes.
         spawners: The pools, by the name of their context.
+        modes: Their worker modes, likewise.
         shared: The shared extensions.
     """
 
     routes: list[BoundRoute] = field(default_factory=list)
     spawners: dict[str, Spawner] = field(default_factory=dict)
+    modes: dict[str, str] = field(default_factory=dict)
     shared: SharedExtensions = field(default_factory=SharedExtensions)
 
     def dependencies(self) -> list[Extension]:
@@ -259,7 +270,8 @@ class Assembler:
         host = self.host(placement)
         context = host.context
         if context not in self.assembly.spawners:
-            greedy = is_greedy(self.worker_mode(context))
+            mode = self.assembly.modes[context] = self.worker_mode(context)
+            greedy = is_greedy(mode)
             self.assembly.spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy)
         bound = BoundRoute(
             self.plan(host, target, route),

@@ -221,6 +221,10 @@ class TimeEntrypoint(Entrypoint):
             found.append("TimeEntrypoint(cluster=True) is not built yet; without it every replica ticks")
         return found
 
+    def described(self) -> dict[str, Any]:
+        """Its interval."""
+        return {**super().described(), "interval": self.interval, "eager": self.eager}
+
     def setup(self) -> None:
         """Forget any earlier run."""
         self.origin = 0.0

@@ -14,7 +14,7 @@ import copy
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from micro_framework.clock import Clock
 from micro_framework.config import Settings
@@ -145,6 +145,10 @@ class Extension:
             host: Where it would be bound; part of the key if it is to be shared within a context or service only.
         """
         return id(self)
+
+    def described(self) -> dict[str, Any]:
+        """What this bound declaration is, as plain data for ``micro-framework routes``; ``kind`` and what it names."""
+        return {"kind": type(self).__name__}
 
     def problems(self) -> list[str]:
         """What is wrong with this bound declaration, one sentence each with its fix; asked before anything connects."""

@@ -72,6 +72,10 @@ class RPCProxy(Dependency[ServiceProxy]):
             found = [f"{self}: service_name must not be empty"]
         return found + timeout_problems(self, self.timeout)
 
+    def described(self) -> dict[str, Any]:
+        """The service it calls."""
+        return {**super().described(), "service": self.service_name}
+
     def setup(self) -> None:
         """Have the connection for calls ready."""
         self.replies.use()

@@ -137,6 +137,11 @@ class Producer(Dependency[Dispatch]):
             *kind_problems(self, "a string or None", str | None, service_name=self.service_name),
         ]
 
+    def described(self) -> dict[str, Any]:
+        """The exchange its events go to."""
+        exchange = event_exchange_for(self.service_name or self.host.service, self.host.settings)
+        return {**super().described(), "exchange": exchange.name}
+
     def setup(self) -> None:
         """Declare the service's event exchange, unless ``DECLARE_EVENT_EXCHANGES`` leaves it to others."""
         settings = self.host.settings
@@ -260,6 +265,10 @@ class Publisher(Dependency[Publish]):
         for item in self.declare:
             found += kind_problems(self, "a list of kombu's Exchange and Queue", exchanges | queues, declare=item)
         return found + kombu_problems(self, self.declared_exchange, *self.declare)
+
+    def described(self) -> dict[str, Any]:
+        """The exchange it publishes to."""
+        return {**super().described(), "exchange": self.exchange_name, "routing_key": self.routing_key}
 
     def setup(self) -> None:
         """Declare what is to be declared."""

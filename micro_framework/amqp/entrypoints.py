@@ -10,7 +10,7 @@ from kombu.entity import Queue as KombuQueue
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
 from micro_framework.amqp.serving import RPCListener
-from micro_framework.amqp.topology import event_exchange_for, kombu_problems, queue_from
+from micro_framework.amqp.topology import described_queue, event_exchange_for, kombu_problems, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
@@ -84,6 +84,10 @@ class MessageListener(Entrypoint):
     def queue(self) -> Queue:
         """The queue to declare and consume."""
         raise NotImplementedError(f"{type(self).__name__} must define queue()")
+
+    def described(self) -> dict[str, Any]:
+        """Its queue with its bindings."""
+        return {**super().described(), **described_queue(self.queue()), "prefetch": self.host.prefetch}
 
     def setup(self) -> None:
         """Subscribe to the queue, and have the publishing connection ready if failed calls are put off."""
@@ -225,6 +229,11 @@ class EventListener(MessageListener):
                 f"{self}: its queue's name has {size} bytes and AMQP takes {LONGEST_NAME}; shorten the name of the "
                 "service, the method or the event"
             )
+
+    def described(self) -> dict[str, Any]:
+        """The event and the queue."""
+        own = {"source": self.source_service, "event": self.event_name, "handler_type": self.handler_type}
+        return {**super().described(), **own}
 
     def claim(self) -> str | None:
         """The queue of a service pool belongs to one method; a singleton's is shared on purpose."""

@@ -13,9 +13,11 @@ import logging
 import time
 from collections.abc import Hashable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import ConsumerDoor
+from micro_framework.amqp.topology import described_queue
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.brokers.serializers import Encoded
 from micro_framework.calls import FIRST_ATTEMPT, Call, CallIdentity, Outcome
@@ -207,6 +209,12 @@ class RPCListener(Entrypoint):
                 f"the framework's own ({LIST_TARGETS}, {GET_TARGET}); give the method another name"
             )
         return found
+
+    def described(self) -> dict[str, Any]:
+        """The service's queue, and the routing key of this method."""
+        queue = rpc_queue(self.host.service, rpc_exchange(self.host.settings.rpc_exchange))
+        own = {"routing_key": rpc_routing_key(self.host.service, self.route.method), "prefetch": self.host.prefetch}
+        return {**super().described(), **described_queue(queue), **own}
 
     def claim(self) -> str | None:
         """A method name of a service belongs to one target."""

@@ -8,12 +8,18 @@ from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 from micro_framework.config import Settings
 from micro_framework.wire.naming import Binding, Exchange, Queue, event_exchange
 
-__all__ = ["event_exchange_for", "exchange_from", "kombu_problems", "queue_from"]
+__all__ = ["described_queue", "event_exchange_for", "exchange_from", "kombu_problems", "queue_from"]
 
 
 def event_exchange_for(service: str, settings: Settings) -> Exchange:
     """The event exchange of a service, with the flags that the configuration asks for."""
     return event_exchange(service, auto_delete=settings.auto_delete_event_exchanges)
+
+
+def described_queue(queue: Queue) -> dict[str, Any]:
+    """A queue with its bindings as plain data."""
+    bindings = [{"exchange": each.exchange.name, "routing_key": each.routing_key} for each in queue.bindings]
+    return {"queue": queue.name, "bindings": bindings}
 
 
 def exchange_from(exchange: KombuExchange | Exchange) -> Exchange:

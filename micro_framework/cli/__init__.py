@@ -10,13 +10,17 @@ calls abandoned at ``SHUTDOWN_TIMEOUT``; 2 for wrong usage; 128+n after a second
 import click
 
 from micro_framework import __version__
+from micro_framework.cli.call import call, emit
 from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
+from micro_framework.cli.routes import routes
 from micro_framework.cli.run import run
+from micro_framework.cli.shell import shell
+from micro_framework.cli.show_config import show_config
 
 __all__ = ["NOT_BUILT", "Commands", "main"]
 
-NOT_BUILT = ("shell", "show-config", "routes", "check", "call", "emit", "dead-letters", "migrate")
+NOT_BUILT = ("check", "dead-letters", "migrate")
 """Commands that are promised and that this version does not have."""
 
 
@@ -38,5 +42,5 @@ def main() -> None:
     """Run class-based services on RabbitMQ, wire-compatible with Nameko."""
 
 
-main.add_command(run)
-main.add_command(demo)
+for command in (run, routes, call, emit, shell, show_config, demo):
+    main.add_command(command)

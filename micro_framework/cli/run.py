@@ -1,12 +1,12 @@
 """``micro-framework run``: services until a signal."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
+from micro_framework.cli.options import configured, with_config
 from micro_framework.exceptions import MicroFrameworkError
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ __all__ = ["run"]
 
 @click.command()
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
-@click.option("-c", "--config", "config_path", metavar="FILE", help="YAML or JSON; ${VAR:default} is substituted.")
-def run(services: tuple[str, ...], config_path: str | None) -> None:
+@with_config
+def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, ...], broker: str | None) -> None:
     """Run services until SIGTERM or SIGINT.
 
     MODULE stands for every class defined in it that has an entrypoint, else for its list 'routes', else for
@@ -28,22 +28,20 @@ def run(services: tuple[str, ...], config_path: str | None) -> None:
     one ends the process at once.
     """
     try:
-        build(services, config_path).start()
+        build(services, configured(config_path, defines, broker)).start()
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
 
 
-def build(specs: Sequence[str], config_path: str | None) -> "Runner":
-    """Read the configuration, set up logging, find the services and make their runner."""
-    from micro_framework.cli.files import read_config
+def build(specs: Sequence[str], config: dict[str, Any]) -> "Runner":
+    """Set up logging, find the services and make their runner."""
     from micro_framework.cli.loading import load, put_current_directory_first
     from micro_framework.cli.logs import configure_logging
     from micro_framework.services import has_entrypoint
 
-    config = read_config(config_path, os.environ)
     configure_logging(logging_of(config))
     put_current_directory_first()
-    return runner_for(load(specs, has_entrypoint), config, config_path)
+    return runner_for(load(specs, has_entrypoint), config)
 
 
 def logging_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -52,7 +50,7 @@ def logging_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def runner_for(found: list[Any], config: dict[str, Any], config_path: str | None) -> "Runner":
+def runner_for(found: list[Any], config: dict[str, Any]) -> "Runner":
     """Make a runner, or take the one that the user's module made."""
     from micro_framework.runner import Runner
 
@@ -61,6 +59,8 @@ def runner_for(found: list[Any], config: dict[str, Any], config_path: str | None
         return Runner(found, config)
     if len(found) > 1:
         raise WrongUsageError("a module with a 'runner' of its own is run alone; name no other service beside it")
-    if config_path is not None:
-        raise WrongUsageError("a module with a 'runner' of its own has its configuration; leave out --config")
+    if config:
+        raise WrongUsageError(
+            "a module with a 'runner' of its own has its configuration; leave out --config, -d, --broker"
+        )
     return ready_made[0]
