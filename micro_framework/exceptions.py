@@ -27,6 +27,8 @@
         ├── UnserializableValueError   the result cannot be encoded
         ├── UnknownService          no queue is bound for the service
         ├── RPCTimeout              no answer in time: the call may have been carried out, or may yet be
+        ├── ConnectionLost          the connection broke before the answer came (WebSocket)
+        ├── ServiceBusy             too many calls are under way, or the service stops; try again (WebSocket)
         ├── ReplyQueueLost          the queue for the answers was deleted or has expired, and they with it
         └── RemoteError             the remote target raised
 """
@@ -39,6 +41,7 @@ __all__ = [
     "BrokerRefused",
     "CallsAbandoned",
     "ConfigError",
+    "ConnectionLost",
     "DeclarationError",
     "IncorrectSignature",
     "MalformedRequest",
@@ -54,6 +57,7 @@ __all__ = [
     "RPCTimeout",
     "RemoteError",
     "ReplyQueueLost",
+    "ServiceBusy",
     "SetupFailed",
     "StartTimeout",
     "UndecodableMessage",
@@ -263,6 +267,14 @@ class ReplyQueueLost(RPCError):
             f"the answer of {self.service_name}.{self.method} may be lost: the reply queue {self.queue!r} was deleted "
             "or has expired; the call may have been carried out"
         )
+
+
+class ConnectionLost(RPCError):
+    """The connection broke before the answer came; the call may have been carried out."""
+
+
+class ServiceBusy(RPCError):
+    """Too many calls are under way, or the service is stopping: the call was not run and can be tried again."""
 
 
 class RemoteError(RPCError):

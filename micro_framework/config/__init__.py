@@ -5,7 +5,13 @@ may hold, `reading` goes through a mapping with the table, `settings` is the res
 and takes passwords out of whatever is shown, `spelling` finds the word that was meant.
 """
 
-from micro_framework.config.settings import NO_DEADLINE, ContextSettings, SerializerSettings, Settings
+from micro_framework.config.settings import (
+    NO_DEADLINE,
+    ContextSettings,
+    SerializerSettings,
+    Settings,
+    WebSocketSettings,
+)
 from micro_framework.config.text import parse_config
 from micro_framework.config.uris import redact, redact_uri
 
@@ -14,6 +20,7 @@ __all__ = [
     "ContextSettings",
     "SerializerSettings",
     "Settings",
+    "WebSocketSettings",
     "parse_config",
     "redact",
     "redact_uri",

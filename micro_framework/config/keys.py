@@ -87,11 +87,18 @@ SERIALIZER_KEYS = (
     Key("content_encoding", text, "utf-8"),
 )
 
+CERTIFICATE_KEYS = (
+    Key("certfile", text, "/etc/ssl/server.pem", required=True),
+    Key("keyfile", text, "/etc/ssl/server.key"),
+    Key("password", text, "of the key file", secret=True),
+)
+
 WEBSOCKET_KEYS = (
     Key("ORIGINS", names, "['https://example.com']"),
     Key("TOKEN", text, "a long random text", secret=True),
     Key("MAX_CONNECTIONS", whole(1), "200"),
     Key("MAX_SIZE", whole(1), "1048576"),
+    Key("SSL", Section(CERTIFICATE_KEYS), "{certfile: server.pem, keyfile: server.key}"),
 )
 
 METRICS_KEYS = (Key("HOST", text, "'0.0.0.0'"), Key("PORT", whole(0, 65535), "8000"))

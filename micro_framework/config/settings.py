@@ -10,7 +10,7 @@ from micro_framework.config.reading import Reading
 from micro_framework.config.spelling import nearest
 from micro_framework.exceptions import ConfigError
 
-__all__ = ["NO_DEADLINE", "ContextSettings", "SerializerSettings", "Settings"]
+__all__ = ["NO_DEADLINE", "ContextSettings", "SerializerSettings", "Settings", "WebSocketSettings"]
 
 NO_DEADLINE = math.inf
 """`Settings.rpc_timeout` where the configuration says that a call has no deadline."""
@@ -33,6 +33,21 @@ class SerializerSettings:
     decoder: str
     content_type: str
     content_encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketSettings:
+    """The ``WEBSOCKET`` section.
+
+    ``origins`` empty means pages of the same host; ``max_size`` is in bytes; ``ssl`` has ``certfile`` and, where they
+    are needed, ``keyfile`` and ``password``.
+    """
+
+    origins: tuple[str, ...] = ()
+    token: str | None = field(default=None, repr=False)
+    max_connections: int = 200
+    max_size: int = 1_048_576
+    ssl: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,9 @@ class Settings:
     parent_calls_tracked: int = 10
     auto_delete_event_exchanges: bool = False
     declare_event_exchanges: bool = True
+    websocket_ip: str = "0.0.0.0"
+    websocket_port: int = 8765
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     logging: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
@@ -109,6 +127,7 @@ def attributes(values: dict[str, Any]) -> dict[str, Any]:
     arguments["contexts"] = {name: context(entry) for name, entry in values.get("CONTEXTS", {}).items()}
     serializers = values.get("SERIALIZERS", {}).items()
     arguments["serializers"] = {name: SerializerSettings(**entry) for name, entry in serializers}
+    arguments["websocket"] = WebSocketSettings(**{k.lower(): v for k, v in values.get("WEBSOCKET", {}).items()})
     arguments.setdefault("accept", (arguments.get("serializer", "json"),))
     return arguments
 
