@@ -165,6 +165,7 @@ def test_cancel_without_a_broker_returns_and_holds_when_it_is_back(own_node: Rab
     diary, inbox = Diary(), Inbox(Verdict.ACK)
     consumer = hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
     diary.wait_for("ready")
+    own_node.persist_declarations()
     own_node.kill()
     diary.wait_for("ready", "lost")
     began = time.monotonic()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from micro_framework.brokers.port import Publication, Verdict
+from micro_framework.brokers.port import Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.exceptions import (
     MessageTooLarge,
@@ -266,25 +266,26 @@ def test_the_kernel_does_not_break_a_connection_that_is_not_read_for_a_while(
 @pytest.mark.fault
 @pytest.mark.timeout(120)
 def test_nothing_confirmed_or_waited_for_is_lost_when_the_broker_is_killed(
-    own_node: RabbitMQNode, hurt_doors: Doors, soak_size: Callable[[int], int]
+    own_node: RabbitMQNode, hurt: VHost, hurt_doors: Doors, soak_size: Callable[[int], int]
 ) -> None:
     count = soak_size(2000)
+    bodies = [str(number) for number in range(count)]
     hurt_doors.declare(JOBS)
+    own_node.persist_declarations()  # what is tested is the messages
     publisher = hurt_doors.common_publisher
     sent = []
-    for number in range(count):
-        sent.append(publisher.publish(Publication("", "jobs", str(number).encode(), Properties(delivery_mode=2))))
+    for number, body in enumerate(bodies):
+        # Mandatory, as whatever the framework itself puts into a queue: were the queue gone, the confirm would not say.
+        sent.append(publisher.publish(message("jobs", body, mandatory=True, properties=Properties(delivery_mode=2))))
         if number == count // 2:
             own_node.kill()
     own_node.start()
     deadline = time.monotonic() + 60
     for confirmation in sent:
         confirmation.wait(deadline)
+    assert hurt.depth("jobs") >= count, hurt.describe()  # asked before a consumer declares the queue again
     inbox, _ = hurt_doors.consuming(JOBS, Verdict.ACK, prefetch=1000)
-    found: set[bytes] = set()
-    while len(found) < count:
-        found.add(inbox.next().body)
-    assert found == {str(number).encode() for number in range(count)}
+    inbox.each_of(bodies, hurt)
 
 
 def test_what_was_not_confirmed_is_sent_again_in_order(doors: Doors, rabbit: VHost) -> None:
