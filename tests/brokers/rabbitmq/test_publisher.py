@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
+import amqp
 import pytest
 
-from micro_framework.brokers.port import Verdict
+from micro_framework.brokers.port import DoorEvents, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
+from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.exceptions import (
     MessageTooLarge,
     PublishError,
@@ -300,6 +303,60 @@ def test_what_was_not_confirmed_is_sent_again_in_order(doors: Doors, rabbit: VHo
     while len(first_seen) < 600:
         first_seen = list(dict.fromkeys([*first_seen, int(inbox.next().body)]))
     assert first_seen == list(range(600))
+
+
+def test_a_channel_that_closes_as_its_connection_breaks_is_not_opened_again_on_the_next(amqp_uri: str) -> None:
+    """It is open there already; opened again it would count its tags anew, and take confirms for those of others."""
+    diary, sent = Diary(), []
+    publisher = RabbitMQBroker(f"{amqp_uri};{amqp_uri}").publisher("test")
+
+    def on_ready() -> None:
+        sent.append(publisher.publish(message("jobs", "as soon as possible")))
+        diary.ready()
+
+    publisher.declare(queues=[JOBS])
+    publisher.start(DoorEvents(on_ready, diary.lost))
+    diary.wait_for("ready")
+    sent[0].wait(soon())
+
+    def close_and_break() -> None:
+        publisher._on_channel_closed(publisher._direct, amqp.NotFound("closed"))
+        raise ConnectionResetError("broken")  # two hosts: the next connection comes without a pause
+
+    publisher._link.post(close_and_break)
+    diary.wait_for("ready", "lost", "ready")
+    sent.append(publisher.publish(message("jobs", "later")))
+    assert [outcome(confirmation.wait) for confirmation in sent] == [None, None, None]
+    publisher.stop(soon())
+
+
+def test_what_is_declared_while_it_connects_is_there_for_the_next_publish(
+    amqp_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, outcomes = queue("late"), []
+    publisher = RabbitMQBroker(amqp_uri).publisher("test")
+
+    def declare_and_publish() -> None:
+        publisher.declare(queues=[late])
+        outcomes.append(outcome(publisher.publish(message("late", mandatory=True)).wait))
+
+    caller = threading.Thread(target=declare_and_publish)
+    opens = ConfirmingChannel.open
+
+    def open_slowly(channel: ConfirmingChannel, connection: LinkConnection) -> None:
+        if caller.ident is None:  # everything has been declared, nothing can be written yet
+            caller.start()
+            deadline = soon()
+            while late not in publisher._queues and time.monotonic() < deadline:
+                pass
+        opens(channel, connection)
+
+    monkeypatch.setattr(ConfirmingChannel, "open", open_slowly)
+    publisher.start(DoorEvents())
+    assert publisher.wait_ready(soon())
+    caller.join(SECONDS)
+    assert outcomes == [None]
+    publisher.stop(soon())
 
 
 def test_a_publish_given_up_is_not_sent_later() -> None:
