@@ -125,6 +125,7 @@ def test_a_full_queue_survives_the_broker(own_node: RabbitMQNode, vhost: VHost, 
     tally = Tally()
     with running(counting(tally), config=config_of(vhost)):
         pass  # declares the queue
+    own_node.persist_declarations()
     sending = Sending(count)
     with running(sending.service, config=config_of(vhost)):
         sending.join()
@@ -142,12 +143,14 @@ def test_a_full_queue_survives_the_broker(own_node: RabbitMQNode, vhost: VHost, 
 def test_events_being_sent_and_handled_survive_the_broker(own_node: RabbitMQNode, vhost: VHost, count: int) -> None:
     tally = Tally()
     sending = Sending(count)
-    with running(counting(tally), config=config_of(vhost)), running(sending.service, config=config_of(vhost)):
-        assert sending.under_way.wait(DEADLINE)
-        own_node.kill()
-        assert not sending.finished.is_set(), "everything was confirmed before the broker was killed"
-        bring_back(own_node, vhost, tally)
-        sending.join()
-        assert tally.wait_for_all(count, DEADLINE), f"{count - len(tally.times)} events were lost"
-        vhost.wait_until_drained(QUEUE)
+    with running(counting(tally), config=config_of(vhost)):
+        own_node.persist_declarations()
+        with running(sending.service, config=config_of(vhost)):
+            assert sending.under_way.wait(DEADLINE)
+            own_node.kill()
+            assert not sending.finished.is_set(), "everything was confirmed before the broker was killed"
+            bring_back(own_node, vhost, tally)
+            sending.join()
+            assert tally.wait_for_all(count, DEADLINE), f"{count - len(tally.times)} events were lost"
+            vhost.wait_until_drained(QUEUE)
     assert set(tally.times) == set(range(count))

@@ -6,7 +6,7 @@ Nothing here sleeps; every wait ends at a deadline.
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from micro_framework.brokers.port import (
@@ -21,6 +21,7 @@ from micro_framework.brokers.port import (
     Verdict,
 )
 from micro_framework.exceptions import BrokerError
+from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
@@ -72,6 +73,13 @@ def mf_threads() -> list[str]:
     return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("mf-"))
 
 
+def abridged(names: Sequence[str], most: int = 20) -> str:
+    """The first and the last of many names."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most // 2])} ... {', '.join(names[-most // 2 :])}"
+
+
 class Inbox:
     """Takes deliveries, and settles them if told how."""
 
@@ -92,6 +100,22 @@ class Inbox:
 
     def bodies(self, count: int) -> list[str]:
         return [delivery.body.decode() for delivery in self.several(count)]
+
+    def each_of(self, bodies: Sequence[str], vhost: VHost) -> None:
+        """Wait until each of these bodies, and no other, has come; in whatever order, once or several times."""
+        deliveries, known, missing = 0, set(bodies), set(bodies)
+        while missing:
+            try:
+                body = self.next().body.decode()
+            except Empty:
+                lost = [body for body in bodies if body in missing]
+                raise AssertionError(
+                    f"{len(bodies) - len(lost)} of {len(bodies)} bodies came, in {deliveries} deliveries, "
+                    f"then none for {SECONDS:g} s; missing: {abridged(lost)}; {vhost.describe()}"
+                ) from None
+            assert body in known
+            missing.discard(body)
+            deliveries += 1
 
     @property
     def is_empty(self) -> bool:

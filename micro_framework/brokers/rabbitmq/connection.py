@@ -99,6 +99,7 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
         self.on_deliver: Callable[[bytes, bytes, bytes], None] = ignore_content
         self.on_return: Callable[[bytes, bytes, bytes], None] = ignore_content
         self.on_confirm: Callable[[int, bool, bool], None] = ignore_confirm
+        # Once it returns, nobody may write on the channel any more.
         self.on_closed: Callable[[Exception], None] = ignore_closed
         self.waiting = 0
         super().__init__(*args, **options)
@@ -112,15 +113,23 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
             self.waiting -= 1
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
-        self.send_method(spec.Channel.CloseOk)
         if self.is_closing:
+            self.send_method(spec.Channel.CloseOk)
             return
         error = error_for_code(reply_code, reply_text, (class_id, method_id), amqp.ChannelError)
-        waiting, on_closed = self.waiting, self.on_closed
-        self.collect()
-        if waiting:
+        if self.waiting:
+            self._agree_to_close()
             raise error
-        on_closed(error)
+        # In this order: until we agree the broker ignores what other threads still write on the channel, after that
+        # one frame would cost the connection (504, expected 'channel.open'). The owner ends the writing first.
+        try:
+            self.on_closed(error)
+        finally:
+            self._agree_to_close()
+
+    def _agree_to_close(self) -> None:
+        self.send_method(spec.Channel.CloseOk)
+        self.collect()
 
 
 def ignore_content(method: bytes, header: bytes, body: bytes) -> None:

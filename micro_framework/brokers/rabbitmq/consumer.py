@@ -219,14 +219,13 @@ class RabbitMQConsumer:
             logger.exception("the callback for queue %r raised, and callbacks must not", subscription.queue.name)
 
     def _on_cancelled(self, tag: bytes) -> None:
-        name = self._by_tag[tag].queue.name
+        name, generation = self._by_tag[tag].queue.name, self._generation
         logger.warning("%s: the broker ended the consumer of queue %r; declaring it again", self._link.title, name)
-        self._link.post(lambda: self._consume_again(tag))
+        self._link.post(lambda: self._consume_again(tag, generation))
 
-    def _consume_again(self, tag: bytes) -> None:
-        generation = self._generation
-        if generation is None or not generation.alive or self._cancelled:
-            return  # whoever set that up has consumed it already, or nobody is to
+    def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
+        if generation is None or generation is not self._generation or not generation.alive or self._cancelled:
+            return  # whoever set up what came after has consumed it already, or nobody is to
         subscription = self._by_tag[tag]
         connection = generation.channel.connection
         with connection.within(20), Declarer(connection, self._adoptions) as declarer:
@@ -236,17 +235,18 @@ class RabbitMQConsumer:
     def _on_channel_closed(self, error: Exception) -> None:
         generation = self._generation
         assert generation is not None
-        generation.alive = False
+        with self._link.gate:  # whoever writes has written
+            generation.alive = False
         logger.warning("%s: the broker closed its channel: %s; opening another", self._link.title, readable(error))
         now = monotonic()
         too_soon, self._reopened_at = now - self._reopened_at < QUICK_SECONDS, now
         if too_soon:
             raise error  # ends the connection; the next one comes after a pause
-        self._link.post(self._reopen)
+        self._link.post(lambda: self._reopen(generation))
 
-    def _reopen(self) -> None:
+    def _reopen(self, generation: Generation) -> None:
         connection = self._link.connection
-        if connection is not None:
+        if connection is not None and generation is self._generation:  # else the next connection has set it up
             with connection.within(20):
                 self.set_up(connection)
 

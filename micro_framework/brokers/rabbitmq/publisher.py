@@ -71,7 +71,9 @@ class RabbitMQPublisher:
         """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
         self._exchanges += exchanges
         self._queues += queues
-        if self._link.ready:
+        # In this order: whoever connects from now on reads the lists. A connection that is there, ready or not yet, may
+        # have declared already what was in them before.
+        if self._link.connection is not None:
             self._link.call(lambda: self._declare_now(exchanges, queues), monotonic() + DECLARE_SECONDS)
 
     def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
@@ -199,7 +201,13 @@ class RabbitMQPublisher:
             self._link.post(lambda: self._declare_now(self._exchanges, self._queues))
         else:
             channel.blame(error)
-        self._link.post(lambda: self._with_connection(channel.open))
+        connection = self._link.connection
+        self._link.post(lambda: self._open_again(channel, connection))
+
+    def _open_again(self, channel: ConfirmingChannel, connection: LinkConnection | None) -> None:
+        # On a connection that came meanwhile the channel is open, and its tags must not be counted from 1 again.
+        if connection is self._link.connection:
+            self._with_connection(channel.open)
 
     def _declares(self, exchange: str | None) -> bool:
         return any(declared.name == exchange for declared in self._exchanges)

@@ -148,6 +148,25 @@ def test_a_closed_channel_is_not_opened_again_behind_its_owners_back(connect: Co
     assert tags == [1]
 
 
+def test_the_owner_hears_of_the_close_before_it_is_agreed_to(connect: Connect, amqp_uri: str) -> None:
+    """What other threads write after the agreement would cost the connection; what they write before costs nothing."""
+    connection = connect(amqp_uri)
+    channel, other = connection.channel(1), connection.channel(2)
+    stream = connection.stream
+    assert stream is not None
+    told: list[Exception] = []
+
+    def on_closed(error: Exception) -> None:
+        stream.send(publish_frames(1, message("k"), 131_072))  # another thread was about to
+        told.append(error)
+
+    channel.on_closed = on_closed
+    stream.send(publish_frames(1, message("k", to="no-such-exchange"), 131_072))
+    serve_until(connection, lambda: told)
+    connection.channel(1).queue_declare("q")
+    other.queue_declare("q")
+
+
 def test_who_waits_on_the_channel_gets_the_error(connect: Connect, amqp_uri: str) -> None:
     channel = connect(amqp_uri).channel(1)
     told: list[Exception] = []

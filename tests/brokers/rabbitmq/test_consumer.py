@@ -4,11 +4,14 @@ import logging
 import threading
 import time
 from queue import SimpleQueue
+from typing import Any
 
+import amqp
 import pytest
 
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.frames import ack_frame
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
@@ -52,6 +55,61 @@ def test_a_channel_that_the_broker_closes_is_opened_again_and_consumed_from(
     again.settle(Verdict.ACK)
     rabbit.wait_until_drained("jobs")
     assert "unknown delivery tag 99" in caplog.text
+
+
+class WatchedGate:
+    """A link's gate that tells when somebody wants to wait for it."""
+
+    def __init__(self) -> None:
+        self.lock, self.wanted = threading.Lock(), threading.Event()
+        self.acquire, self.release = self.lock.acquire, self.lock.release
+
+    def __enter__(self) -> None:
+        self.wanted.set()
+        self.lock.acquire()
+
+    def __exit__(self, *details: object) -> None:
+        self.lock.release()
+
+
+def test_a_verdict_being_written_while_the_broker_closes_the_channel_does_not_cost_the_connection(
+    doors: Doors, rabbit: VHost
+) -> None:
+    diary, inbox = Diary(), Inbox()
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    doors.send(message("jobs", "x"))
+    inbox.next()
+    link: Any = consumer._link  # type: ignore[attr-defined]
+    stream, link.gate = link.connection.stream, WatchedGate()
+    with link.gate:  # this thread writes
+        link.gate.wanted.clear()
+        stream.send(ack_frame(1, 99, False))  # a tag there is none of
+        assert link.gate.wanted.wait(SECONDS)
+        stream.send(ack_frame(1, 1, False))
+    inbox.next().settle(Verdict.ACK)
+    rabbit.wait_until_drained("jobs")
+    assert diary.names == ["ready"]
+
+
+def test_a_channel_that_closes_as_its_connection_breaks_is_not_opened_again_on_the_next(amqp_uri: str) -> None:
+    """The next connection has consumed everything already; once more would cost it, too (530)."""
+    doors, diary, inbox = Doors(RabbitMQBroker(f"{amqp_uri};{amqp_uri}")), Diary(), Inbox(Verdict.ACK)
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    link: Any = consumer._link  # type: ignore[attr-defined]
+
+    def close_and_break() -> None:
+        consumer._on_channel_closed(amqp.PreconditionFailed("closed"))  # type: ignore[attr-defined]
+        raise ConnectionResetError("broken")  # two hosts: the next connection comes without a pause
+
+    link.post(close_and_break)
+    diary.wait_for("ready", "lost", "ready")
+    doors.send(message("jobs", "x"))
+    assert inbox.bodies(1) == ["x"]
+    assert link.call(lambda: None, soon())  # whatever was left to do has been done
+    assert diary.names == ["ready", "lost", "ready"]
+    doors.close()
 
 
 # Cancelled by the broker
@@ -165,6 +223,7 @@ def test_cancel_without_a_broker_returns_and_holds_when_it_is_back(own_node: Rab
     diary, inbox = Diary(), Inbox(Verdict.ACK)
     consumer = hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
     diary.wait_for("ready")
+    own_node.persist_declarations()
     own_node.kill()
     diary.wait_for("ready", "lost")
     began = time.monotonic()

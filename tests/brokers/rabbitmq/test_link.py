@@ -56,11 +56,11 @@ def test_the_broker_is_told_who_connects(doors: Doors, rabbit: VHost) -> None:
 def test_a_killed_broker_is_consumed_from_again_within_five_seconds_of_its_return(
     own_node: RabbitMQNode, hurt_doors: Doors
 ) -> None:
-    inbox, consumer = hurt_doors.consuming(JOBS)
+    diary, inbox = Diary(), Inbox(Verdict.ACK)
+    consumer = hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
     own_node.kill()
-    deadline = time.monotonic() + SECONDS
-    while consumer.ready and time.monotonic() < deadline:
-        pass
+    diary.wait_for("ready", "lost")
     own_node.start()
     assert consumer.wait_ready(time.monotonic() + 5)
     hurt_doors.send(message("jobs", "after"))

@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
+import amqp
 import pytest
 
-from micro_framework.brokers.port import Publication, Verdict
+from micro_framework.brokers.port import DoorEvents, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
+from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.exceptions import (
     MessageTooLarge,
     PublishError,
@@ -266,25 +269,26 @@ def test_the_kernel_does_not_break_a_connection_that_is_not_read_for_a_while(
 @pytest.mark.fault
 @pytest.mark.timeout(120)
 def test_nothing_confirmed_or_waited_for_is_lost_when_the_broker_is_killed(
-    own_node: RabbitMQNode, hurt_doors: Doors, soak_size: Callable[[int], int]
+    own_node: RabbitMQNode, hurt: VHost, hurt_doors: Doors, soak_size: Callable[[int], int]
 ) -> None:
     count = soak_size(2000)
+    bodies = [str(number) for number in range(count)]
     hurt_doors.declare(JOBS)
+    own_node.persist_declarations()  # what is tested is the messages
     publisher = hurt_doors.common_publisher
     sent = []
-    for number in range(count):
-        sent.append(publisher.publish(Publication("", "jobs", str(number).encode(), Properties(delivery_mode=2))))
+    for number, body in enumerate(bodies):
+        # Mandatory, as whatever the framework itself puts into a queue: were the queue gone, the confirm would not say.
+        sent.append(publisher.publish(message("jobs", body, mandatory=True, properties=Properties(delivery_mode=2))))
         if number == count // 2:
             own_node.kill()
     own_node.start()
     deadline = time.monotonic() + 60
     for confirmation in sent:
         confirmation.wait(deadline)
+    assert hurt.depth("jobs") >= count, hurt.describe()  # asked before a consumer declares the queue again
     inbox, _ = hurt_doors.consuming(JOBS, Verdict.ACK, prefetch=1000)
-    found: set[bytes] = set()
-    while len(found) < count:
-        found.add(inbox.next().body)
-    assert found == {str(number).encode() for number in range(count)}
+    inbox.each_of(bodies, hurt)
 
 
 def test_what_was_not_confirmed_is_sent_again_in_order(doors: Doors, rabbit: VHost) -> None:
@@ -299,6 +303,60 @@ def test_what_was_not_confirmed_is_sent_again_in_order(doors: Doors, rabbit: VHo
     while len(first_seen) < 600:
         first_seen = list(dict.fromkeys([*first_seen, int(inbox.next().body)]))
     assert first_seen == list(range(600))
+
+
+def test_a_channel_that_closes_as_its_connection_breaks_is_not_opened_again_on_the_next(amqp_uri: str) -> None:
+    """It is open there already; opened again it would count its tags anew, and take confirms for those of others."""
+    diary, sent = Diary(), []
+    publisher = RabbitMQBroker(f"{amqp_uri};{amqp_uri}").publisher("test")
+
+    def on_ready() -> None:
+        sent.append(publisher.publish(message("jobs", "as soon as possible")))
+        diary.ready()
+
+    publisher.declare(queues=[JOBS])
+    publisher.start(DoorEvents(on_ready, diary.lost))
+    diary.wait_for("ready")
+    sent[0].wait(soon())
+
+    def close_and_break() -> None:
+        publisher._on_channel_closed(publisher._direct, amqp.NotFound("closed"))
+        raise ConnectionResetError("broken")  # two hosts: the next connection comes without a pause
+
+    publisher._link.post(close_and_break)
+    diary.wait_for("ready", "lost", "ready")
+    sent.append(publisher.publish(message("jobs", "later")))
+    assert [outcome(confirmation.wait) for confirmation in sent] == [None, None, None]
+    publisher.stop(soon())
+
+
+def test_what_is_declared_while_it_connects_is_there_for_the_next_publish(
+    amqp_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, outcomes = queue("late"), []
+    publisher = RabbitMQBroker(amqp_uri).publisher("test")
+
+    def declare_and_publish() -> None:
+        publisher.declare(queues=[late])
+        outcomes.append(outcome(publisher.publish(message("late", mandatory=True)).wait))
+
+    caller = threading.Thread(target=declare_and_publish)
+    opens = ConfirmingChannel.open
+
+    def open_slowly(channel: ConfirmingChannel, connection: LinkConnection) -> None:
+        if caller.ident is None:  # everything has been declared, nothing can be written yet
+            caller.start()
+            deadline = soon()
+            while late not in publisher._queues and time.monotonic() < deadline:
+                pass
+        opens(channel, connection)
+
+    monkeypatch.setattr(ConfirmingChannel, "open", open_slowly)
+    publisher.start(DoorEvents())
+    assert publisher.wait_ready(soon())
+    caller.join(SECONDS)
+    assert outcomes == [None]
+    publisher.stop(soon())
 
 
 def test_a_publish_given_up_is_not_sent_later() -> None:
