@@ -151,15 +151,22 @@ class RPCServer(ConsumerDoor):
             request.settle(Verdict.ACK)
 
     def encoded(self, outcome: Outcome, content_type: str | None) -> Encoded:
-        """The body of an answer, in the content type of the request; a result that cannot be sent is an error."""
-        encode = self.source.serializers.encode_as
-        if outcome.error is None:
+        """The body of an answer, in the content type of the request; a result that cannot be sent is an error.
+
+        Does not raise: the request would come back, and its target run again, for ever.
+        """
+        serializers, error = self.source.serializers, outcome.error
+        if error is None:
             try:
-                return encode(reply_body(outcome.result), content_type)
+                return serializers.encode_as(reply_body(outcome.result), content_type)
             except Exception:  # the serializer may be the user's
                 logger.exception("a result of type %s cannot be sent", type(outcome.result).__name__)
-                return encode(reply_body(error=UnserializableValueError(outcome.result)), content_type)
-        return encode(reply_body(error=outcome.error), content_type)
+                error = UnserializableValueError(outcome.result)
+        try:
+            return serializers.encode_as(reply_body(error=error), content_type)
+        except Exception:
+            logger.exception("the serializer for %s does not take errors, so this one is sent as JSON", content_type)
+            return serializers.encode(reply_body(error=error), "json")
 
 
 def about(request: Delivery) -> str:
