@@ -174,6 +174,14 @@ def about(request: Delivery) -> str:
     return f"request {request.properties.correlation_id or '(without correlation id)'} for {request.routing_key!r}"
 
 
+def has_readable_properties(request: Delivery) -> bool:
+    """Whether they are what AMQP says; the broker hands on text that is not UTF-8 as it came."""
+    try:
+        return request.properties is not None
+    except ValueError:
+        return False
+
+
 class RPCListener(Entrypoint):
     """Runs the target when another service calls it, and answers with what it returns or raises.
 
@@ -267,6 +275,9 @@ class RPCListener(Entrypoint):
 
     def refuse(self, item: Delivery, error: BaseException) -> str:
         """Answer what cannot be run."""
+        if not has_readable_properties(item):
+            item.settle(Verdict.ACK)
+            return f"dropped a request from queue {item.queue!r} whose properties cannot be read, so nobody is answered"
         if isinstance(error, CallerGone):
             logger.info("%s was dropped: %s", about(item), error)
             item.settle(Verdict.ACK)
