@@ -197,7 +197,10 @@ class UnserializableValueError(RPCError):
     """
 
     def __init__(self, value: object) -> None:
-        self.repr_value = repr(value)
+        try:
+            self.repr_value = repr(value)
+        except Exception:  # noqa: BLE001 - whatever the __repr__ of a user's class raises; nested too deep; too many digits
+            self.repr_value = f"<{type(value).__name__} without a repr>"
         super().__init__()
 
     def __reduce__(self) -> tuple[Any, ...]:

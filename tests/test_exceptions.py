@@ -23,6 +23,11 @@ from micro_framework.exceptions import (
 TREE_LINE = re.compile(r"^(?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+)")
 
 
+class HasNoRepr:
+    def __repr__(self) -> str:
+        raise ValueError("no repr for you")
+
+
 def drawn_tree() -> dict[str, str]:
     """Every error in the module's docstring with its base."""
     parents: dict[str, str] = {}
@@ -61,6 +66,11 @@ def test_several_problems_stand_in_a_list() -> None:
 )
 def test_messages_carry_their_data(error: MicroFrameworkError, text: str) -> None:
     assert text in str(error)
+
+
+@pytest.mark.parametrize("value", [10**5000, HasNoRepr()], ids=["too many digits", "a repr that raises"])
+def test_a_value_that_cannot_be_shown_is_named_by_its_type(value: object) -> None:
+    assert str(UnserializableValueError(value)) == f"Unserializable value: `<{type(value).__name__} without a repr>`"
 
 
 def test_abandoned_calls_are_named() -> None:

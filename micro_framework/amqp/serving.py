@@ -153,20 +153,35 @@ class RPCServer(ConsumerDoor):
             request.settle(Verdict.ACK)
 
     def encoded(self, outcome: Outcome, content_type: str | None) -> Encoded:
-        """The body of an answer, in the content type of the request; a result that cannot be sent is an error."""
-        encode = self.source.serializers.encode_as
-        if outcome.error is None:
+        """The body of an answer, in the content type of the request; a result that cannot be sent is an error.
+
+        Does not raise: the request would come back, and its target run again, for ever.
+        """
+        serializers, error = self.source.serializers, outcome.error
+        if error is None:
             try:
-                return encode(reply_body(outcome.result), content_type)
+                return serializers.encode_as(reply_body(outcome.result), content_type)
             except Exception:  # the serializer may be the user's
                 logger.exception("a result of type %s cannot be sent", type(outcome.result).__name__)
-                return encode(reply_body(error=UnserializableValueError(outcome.result)), content_type)
-        return encode(reply_body(error=outcome.error), content_type)
+                error = UnserializableValueError(outcome.result)
+        try:
+            return serializers.encode_as(reply_body(error=error), content_type)
+        except Exception:
+            logger.exception("the serializer for %s does not take errors, so this one is sent as JSON", content_type)
+            return serializers.encode(reply_body(error=error), "json")
 
 
 def about(request: Delivery) -> str:
     """A request as it is called in a log."""
     return f"request {request.properties.correlation_id or '(without correlation id)'} for {request.routing_key!r}"
+
+
+def has_readable_properties(request: Delivery) -> bool:
+    """Whether they are what AMQP says; the broker hands on text that is not UTF-8 as it came."""
+    try:
+        return request.properties is not None
+    except ValueError:
+        return False
 
 
 class RPCListener(Entrypoint):
@@ -268,6 +283,9 @@ class RPCListener(Entrypoint):
 
     def refuse(self, item: Delivery, error: BaseException) -> str:
         """Answer what cannot be run."""
+        if not has_readable_properties(item):
+            item.settle(Verdict.ACK)
+            return f"dropped a request from queue {item.queue!r} whose properties cannot be read, so nobody is answered"
         if isinstance(error, CallerGone):
             logger.info("%s was dropped: %s", about(item), error)
             item.settle(Verdict.ACK)
