@@ -6,7 +6,7 @@ on the function and returns the function unchanged, so it stays an ordinary one 
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from types import FunctionType
@@ -82,6 +82,10 @@ class RouteHandle(Protocol):
     @property
     def retries(self) -> bool:
         """Whether it has a backoff."""
+
+    @property
+    def expected_delays(self) -> Sequence[int]:
+        """The milliseconds that its backoff can give, as far as they are known beforehand."""
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""

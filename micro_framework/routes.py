@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from micro_framework.backoff import RetryPolicy, next_attempt, next_delay, should_retry
+from micro_framework.backoff import RetryPolicy, expected_delays, next_attempt, next_delay, should_retry
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
@@ -212,6 +212,11 @@ class BoundRoute:
     def max_retries(self) -> int | None:
         """The retries its backoff allows; None for no limit, and where there is no backoff."""
         return self.policy.max_retries if self.policy else None
+
+    @property
+    def expected_delays(self) -> Sequence[int]:
+        """The milliseconds that its backoff can give, as far as they are known beforehand."""
+        return expected_delays(self.policy) if self.policy else ()
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker."""

@@ -11,7 +11,7 @@ from tests.brokers.probes import Doors, Inbox, message, queue
 PROTOCOLS = {
     "Broker": ["consumer", "description", "publisher"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
-    "Publisher": ["declare", "delay", "publish", "ready", "start", "stop", "wait_ready"],
+    "Publisher": ["declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",

@@ -1,4 +1,4 @@
-"""Delays: one thread that puts messages into their queues when they are due."""
+"""Delays: one thread that publishes messages when they are due."""
 
 import heapq
 from collections.abc import Callable
@@ -20,21 +20,21 @@ class DelayTimer:
     Args:
         name: Part of the thread's name.
         lock: The server's lock; held by the caller of everything but `wait_ended`.
-        put: Takes ``(queue, message)`` when due, under the lock.
+        publish: Takes a message that is due, under the lock.
     """
 
-    def __init__(self, name: str, lock: RLock, put: Callable[[str, Message], None]) -> None:
+    def __init__(self, name: str, lock: RLock, publish: Callable[[Message], None]) -> None:
         self._name = name
-        self._put = put
+        self._publish = publish
         self._changed = Condition(lock)
-        self._waiting: list[tuple[float, int, str, Message]] = []
+        self._waiting: list[tuple[float, int, Message]] = []
         self._order = count()  # what is due at the same time goes in the order it came
         self._open = False
         self._thread: Thread | None = None
 
-    def schedule(self, due: float, queue: str, message: Message) -> None:
-        """Put a message into a queue at ``due`` (``time.monotonic()`` seconds)."""
-        heapq.heappush(self._waiting, (due, next(self._order), queue, message))
+    def schedule(self, due: float, message: Message) -> None:
+        """Publish a message at ``due`` (``time.monotonic()`` seconds)."""
+        heapq.heappush(self._waiting, (due, next(self._order), message))
         self._changed.notify_all()
         self._run_if_needed()
 
@@ -63,7 +63,7 @@ class DelayTimer:
                 if pause > 0:
                     self._changed.wait(pause)
                 else:
-                    _, _, queue, message = heapq.heappop(self._waiting)
-                    self._put(queue, message)
+                    _, _, message = heapq.heappop(self._waiting)
+                    self._publish(message)
             if self._thread is current_thread():
                 self._thread = None

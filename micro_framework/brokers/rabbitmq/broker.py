@@ -22,6 +22,7 @@ class RabbitMQBroker:
         login_method: ``PLAIN``, ``AMQPLAIN``, ``EXTERNAL``; None for PLAIN.
         transport_options: Further arguments of py-amqp's connection, such as ``frame_max`` or ``socket_settings``.
         connect_timeout: Seconds for each step of connecting.
+        delayed_by_plugin: Whether ``rabbitmq_delayed_message_exchange`` holds back what is delayed, and not queues.
 
     Raises:
         ConfigError: The URI cannot be used.
@@ -36,8 +37,10 @@ class RabbitMQBroker:
         login_method: str | None = None,
         transport_options: Mapping[str, Any] | None = None,
         connect_timeout: float = 5,
+        delayed_by_plugin: bool = False,
     ) -> None:
         self._uri = uri
+        self._delayed_by_plugin = delayed_by_plugin
         self._options: dict[str, Any] = {
             "heartbeat": heartbeat or 0,
             "ssl": ssl,
@@ -56,7 +59,7 @@ class RabbitMQBroker:
         return RabbitMQConsumer(name, self._endpoints(), self._adoptions)
 
     def publisher(self, name: str) -> RabbitMQPublisher:
-        return RabbitMQPublisher(name, self._endpoints(), self._adoptions)
+        return RabbitMQPublisher(name, self._endpoints(), self._adoptions, delayed_by_plugin=self._delayed_by_plugin)
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(self._uri, **self._options)

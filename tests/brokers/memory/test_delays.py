@@ -10,27 +10,27 @@ NAME = "mf-memory-timer-test"
 
 
 class Bench:
-    """A timer and what it put where, when."""
+    """A timer and what it published, when."""
 
     def __init__(self) -> None:
         lock = threading.RLock()
         self.changed = threading.Condition(lock)
-        self.put: list[tuple[str, str]] = []
+        self.put: list[str] = []
         self.early: list[float] = []
         self.timer = DelayTimer("test", lock, self.take)
         self.due: dict[str, float] = {}
 
-    def take(self, queue: str, message: Message) -> None:
+    def take(self, message: Message) -> None:
         body = message.body.decode()
         if monotonic() < self.due[body]:
             self.early.append(self.due[body])
-        self.put.append((queue, body))
+        self.put.append(body)
         self.changed.notify_all()
 
     def schedule(self, body: str, seconds: float) -> None:
         with self.changed:
             self.due[body] = monotonic() + seconds
-            self.timer.schedule(self.due[body], "jobs", Message("", "jobs", body.encode(), Properties()))
+            self.timer.schedule(self.due[body], Message("", "jobs", body.encode(), Properties()))
 
     def open(self) -> None:
         with self.changed:
@@ -46,7 +46,7 @@ class Bench:
     def bodies(self, count: int) -> list[str]:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.put) >= count, SECONDS)
-            return [body for _, body in self.put]
+            return list(self.put)
 
 
 def test_what_is_due_first_goes_first_and_never_early() -> None:
@@ -66,7 +66,7 @@ def test_equal_dues_keep_the_order_they_came_in() -> None:
         due = monotonic() + 0.01
         for number in range(20):
             bench.due[str(number)] = due
-            bench.timer.schedule(due, "jobs", Message("", "jobs", str(number).encode(), Properties()))
+            bench.timer.schedule(due, Message("", "jobs", str(number).encode(), Properties()))
     assert bench.bodies(20) == [str(number) for number in range(20)]
     bench.close()
 
