@@ -18,6 +18,7 @@ __all__ = [
     "RetryPolicy",
     "attempt_from_headers",
     "attempt_to_headers",
+    "expected_delays",
     "matches",
     "next_attempt",
     "next_delay",
@@ -32,6 +33,12 @@ TEXT_LIMIT = 200
 
 LONGEST_DELAY = 10 * 365 * 24 * 3600 * 1000
 """Milliseconds; RabbitMQ takes no longer time to live (seen with 3.10 to 4.3)."""
+
+JITTER_STEPS = 9
+"""Places at which a spread delay may lie: on RabbitMQ each distinct delay is a queue. An odd number has a middle."""
+
+MOST_EXPECTED = 64
+"""Distinct delays that are foreseen at most: one that grows by little for ever has no end of them."""
 
 COUNT, LAST, HISTORY = "mf-retry-count", "mf-retry-last", "mf-retry-history"
 
@@ -49,7 +56,7 @@ class RetryPolicy:
         exceptions: What to retry, by ``isinstance``; None: every ``Exception``.
         factor: Each delay is the one before times this.
         max_interval: Milliseconds no delay exceeds, None for no cap.
-        jitter: Share of the delay, 0 to 1, by which it is spread at random in both directions.
+        jitter: Share of the delay, 0 to 1, by which it is spread at random in both directions, in `JITTER_STEPS`.
     """
 
     max_retries: int | None
@@ -90,8 +97,25 @@ def next_delay(policy: RetryPolicy, attempt: Attempt, random: float) -> int:
     else:
         delay = grown(policy.interval, policy.factor, attempt.retry_count)
     limit = LONGEST_DELAY if policy.max_interval is None else min(policy.max_interval, LONGEST_DELAY)
-    spread = min(delay, limit) * (1 + policy.jitter * (2 * random - 1))
+    step = min(int(random * JITTER_STEPS), JITTER_STEPS - 1) / (JITTER_STEPS - 1)
+    spread = min(delay, limit) * (1 + policy.jitter * (2 * step - 1))
     return round(min(max(0, spread), limit))
+
+
+def expected_delays(policy: RetryPolicy) -> tuple[int, ...]:
+    """The delays that `next_delay` can give, in the order in which they come up first.
+
+    Empty where a function gives them, for nobody knows what it will say; the first `MOST_EXPECTED` if there are more.
+    """
+    if callable(policy.interval):
+        return ()
+    chances = [(step + 0.5) / JITTER_STEPS for step in range(JITTER_STEPS)] if policy.jitter else [0.0]
+    found: dict[int, None] = {}
+    for count in range(min(policy.max_retries if policy.max_retries is not None else 1000, 1000)):
+        found |= dict.fromkeys(next_delay(policy, Attempt(retry_count=count), chance) for chance in chances)
+        if len(found) >= MOST_EXPECTED:
+            break
+    return tuple(found)[:MOST_EXPECTED]
 
 
 def grown(interval: float, factor: float, times: int) -> float:

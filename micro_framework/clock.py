@@ -1,5 +1,8 @@
 """The clock: what time it is, and one thread that calls back when a time has come.
 
+It shows two times: seconds that never jump, which everything waits by, and the wall clock's time, which somebody may
+set and which runs on while the machine sleeps.
+
 Everything that waits for a time (timers, messages held off) goes through the runner's one clock, so tests can turn its
 hands (`micro_framework.testing.ManualClock`) and no timer needs a thread of its own.
 """
@@ -10,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Protocol
 
 __all__ = ["Alarm", "Clock", "SystemClock"]
@@ -51,6 +55,9 @@ class Clock(Protocol):
     def now(self) -> float:
         """Seconds on a clock that never goes back."""
 
+    def utcnow(self) -> datetime:
+        """The wall clock's time, aware UTC; it may jump in both directions."""
+
     def call_at(self, due: float, callback: Callable[[], None]) -> Alarm:
         """Call back on the clock's thread at ``due`` (seconds as of `now`); the callback must return at once."""
 
@@ -80,6 +87,10 @@ class SystemClock:
     def now(self) -> float:
         """``time.monotonic()`` seconds."""
         return time.monotonic()
+
+    def utcnow(self) -> datetime:
+        """The system's time."""
+        return datetime.now(UTC)
 
     def call_at(self, due: float, callback: Callable[[], None]) -> Alarm:
         """Call back on the clock's thread at ``due``."""

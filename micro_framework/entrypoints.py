@@ -6,19 +6,32 @@ on the function and returns the function unchanged, so it stays an ordinary one 
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, tzinfo
 from types import FunctionType
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
-from micro_framework.clock import Alarm
 from micro_framework.extensions import Extension
 from micro_framework.identifiers import new_identifier
-from micro_framework.schedule import next_on_grid
+from micro_framework.schedule import cron_problem, next_in_cron
+from micro_framework.timers import IntervalTimer, Timer, WallTimer
 from micro_framework.wire.headers import new_call_id
 
-__all__ = ["Entrypoint", "RouteHandle", "TargetDeclaration", "TimeEntrypoint", "declarations", "declare", "is_method"]
+__all__ = [
+    "Entrypoint",
+    "RouteHandle",
+    "TargetDeclaration",
+    "Tick",
+    "TimeEntrypoint",
+    "declarations",
+    "declare",
+    "is_method",
+]
+
+logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,11 +64,6 @@ def is_method(value: object) -> bool:
     return isinstance(value, FunctionType) and value.__code__.co_varnames[: value.__code__.co_argcount][:1] == ("self",)
 
 
-def is_duration(value: object) -> bool:
-    """Whether a value is a finite number greater than 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
 class RouteHandle(Protocol):
     """The route as its entrypoint knows it."""
 
@@ -82,6 +90,10 @@ class RouteHandle(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """What a caller wants to know of the target: ``name``, ``parameters``, ``doc``."""
 
+    @property
+    def expected_delays(self) -> Sequence[int]:
+        """The milliseconds that its backoff can give, as far as they are known beforehand."""
+
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""
 
@@ -97,7 +109,7 @@ class Entrypoint(Extension):
     route: RouteHandle
     """The route it drives, once bound."""
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     """Whether `retry` is there, so that a route may have a backoff."""
 
     translatable: ClassVar[bool] = True
@@ -177,21 +189,32 @@ class Entrypoint(Extension):
         raise NotImplementedError(f"{type(self).__name__} cannot retry")
 
 
-class TimeEntrypoint(Entrypoint):
-    """Calls the target at fixed intervals.
+class Tick(NamedTuple):
+    """The item of a timer: which attempt of its tick this is."""
 
-    Every replica of the service ticks. Ticks lie on a fixed grid from the start, so nothing drifts; a tick that comes
-    due while the call before it still runs is left out, so a target never overlaps itself.
+    attempt: Attempt
+
+
+class TimeEntrypoint(Entrypoint):
+    """Calls the target at fixed intervals, or when a cron expression is due.
+
+    Every replica of the service ticks. Ticks lie on a fixed grid, so nothing drifts; a tick that comes due while the
+    call before it still runs is left out, so a target never overlaps itself. An interval's grid begins with the service
+    and goes by a clock that never jumps; cron goes by the wall clock, and ticks once where several points were slept
+    through.
+
+    A route's ``backoff`` keeps the failed tick in this process: until it is over no other tick comes, and a restart
+    forgets it.
 
     Args:
-        interval: Seconds between ticks, greater than 0.
-        eager: Tick at the start as well, as soon as everything is ready, instead of first after one interval (Nameko's
-            ``eager``).
-        cron: Not built yet.
-        timezone: Of ``cron``.
+        interval: Seconds, greater than 0.
+        eager: Whether to tick at the start too.
+        cron: Five fields, as Debian's cron has them: ``*/5 * * * *``.
+        timezone: The IANA name of the time zone that ``cron`` is meant in.
         cluster: Not built yet.
     """
 
+    retryable = True
     translatable = False
     arguments = ()
 
@@ -212,11 +235,7 @@ class TimeEntrypoint(Entrypoint):
 
     def problems(self) -> list[str]:
         """Arguments that do not fit, or ask for what is not built yet."""
-        found = []
-        if self.cron is not None:
-            found.append("TimeEntrypoint(cron=...) is not built yet; use interval=, in seconds")
-        elif not is_duration(self.interval):
-            found.append(f"TimeEntrypoint needs interval=, seconds greater than 0, and got {self.interval!r}")
+        found = [*timing_problems(self.interval, self.cron), *zone_problems(self.timezone, self.cron)]
         if self.cluster:
             found.append("TimeEntrypoint(cluster=True) is not built yet; without it every replica ticks")
         return found
@@ -226,43 +245,103 @@ class TimeEntrypoint(Entrypoint):
         return {**super().described(), "interval": self.interval, "eager": self.eager}
 
     def setup(self) -> None:
-        """Forget any earlier run."""
-        self.origin = 0.0
-        self.alarm: Alarm | None = None
-        self.stopped = False
+        """Make the timer; forget any earlier run."""
+        self.put_off: int | None = None  # the number of the retry that waits
+        self.timer = self.make_timer()
+
+    def make_timer(self) -> Timer:
+        """What decides when to tick."""
+        clock, interval, cron = self.host.clock, self.interval, self.cron
+        if cron is None:
+            return IntervalTimer(clock, self.go, interval or 0)
+        zone = zone_called(self.timezone)
+        return WallTimer(clock, self.go, lambda after: next_in_cron(cron, zone, after))
 
     def start(self) -> None:
-        """Set the first alarm; an eager one once everything is ready, so that what the call sends finds its queues."""
-        self.origin = self.host.clock.now()
+        """Begin to tick; an eager one ticks once everything is ready, so that what the call sends finds its queues."""
+        self.timer.begin()
         if self.eager:
-            self.host.lifecycle.when_ready(lambda: self.set_alarm(self.origin))
+            self.host.lifecycle.when_ready(self.timer.tick_now)
         else:
-            self.set_alarm(self.next_due())
+            self.timer.wait_for_next()
 
     def stop(self) -> None:
-        """Tick no more; a call that runs may finish."""
-        self.stopped = True
-        if self.alarm is not None:
-            self.alarm.cancel()
+        """Tick no more; a call that runs may finish, and if it fails now it is not tried again."""
+        self.retryable = False
+        self.timer.stop()
+        if self.put_off is not None:
+            where = f"{self.route.service}.{self.route.method}"
+            logger.warning("%s: retry %s of a failed tick is left out: the service ends", where, self.put_off)
 
-    def next_due(self) -> float:
-        """The next point of the grid."""
-        return next_on_grid(self.origin, self.interval or 0, self.host.clock.now())
+    def go(self) -> None:
+        """Have the target called: the first attempt of a tick."""
+        self.submit(Attempt(max_retries=self.route.max_retries))
 
-    def set_alarm(self, due: float) -> None:
-        """Ring at ``due``, unless stopped."""
-        if not self.stopped:
-            self.alarm = self.host.clock.call_at(due, lambda: self.route.submit(due))
+    def submit(self, attempt: Attempt) -> None:
+        """Queue an attempt for a worker."""
+        self.put_off = None
+        self.route.submit(Tick(attempt))
 
-    def to_call(self, item: float) -> Call:
+    def to_call(self, item: Tick) -> Call:
         """A call without arguments, at the root of a new call id stack."""
         call_id = new_call_id(self.route.service, self.route.method, new_identifier())
-        return Call(CallIdentity(self.route.service, self.route.method, (call_id,)), context={})
+        identity = CallIdentity(self.route.service, self.route.method, (call_id,))
+        return Call(identity, context={}, attempt=item.attempt)
 
-    def settle(self, item: float, outcome: Outcome) -> None:
-        """Set the next alarm only now: that is what keeps a target from overlapping itself."""
-        self.set_alarm(self.next_due())
+    def settle(self, item: Tick, outcome: Outcome) -> None:
+        """Look for the next point only now: that is what keeps a target from overlapping itself."""
+        self.timer.wait_for_next()
 
-    def hand_back(self, item: float) -> None:
+    def hand_back(self, item: Tick) -> None:
         """A tick that was not run is left out."""
-        self.set_alarm(self.next_due())
+        self.timer.wait_for_next()
+
+    def retry(self, item: Tick, attempt: Attempt, delay: int) -> None:
+        """Call again in ``delay`` milliseconds; the timer waits for that."""
+        self.put_off = attempt.retry_count
+        self.timer.again(delay / 1000, lambda: self.submit(attempt))
+
+
+def is_duration(value: object) -> bool:
+    """Whether a value is a finite number greater than 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def timing_problems(interval: object, cron: object) -> Iterator[str]:
+    """What is wrong with what says when a timer ticks."""
+    if cron is None:
+        if not is_duration(interval):
+            yield f"TimeEntrypoint needs interval=, seconds greater than 0, or cron=, and got {interval!r}"
+        return
+    if interval is not None:
+        yield f"TimeEntrypoint takes interval= or cron=, and got both: {interval!r} and {cron!r}"
+    if not isinstance(cron, str):
+        yield f"TimeEntrypoint: cron must be text such as '*/5 * * * *', not {cron!r}"
+    elif problem := cron_problem(cron):
+        yield f"TimeEntrypoint: cron={cron!r} cannot be used: {problem}; every five minutes is '*/5 * * * *'"
+
+
+def zone_called(name: str) -> tzinfo:
+    """The time zone of an IANA name.
+
+    Raises:
+        Exception: There is none.
+    """
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def zone_problems(name: object, cron: object) -> Iterator[str]:
+    """What is wrong with a timer's time zone."""
+    if cron is None and name != "UTC":
+        yield f"TimeEntrypoint: timezone={name!r} says nothing to an interval; leave it out, or use cron="
+    elif not isinstance(name, str) or not is_zone(name):
+        yield f"TimeEntrypoint: there is no time zone {name!r}; use a name such as 'UTC' or 'Europe/Berlin'"
+
+
+def is_zone(name: str) -> bool:
+    """Whether there is a time zone of this name."""
+    try:
+        zone_called(name)
+    except (KeyError, ValueError, OSError):  # unknown, no name at all, a folder of the zone database
+        return False
+    return True

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from micro_framework.backoff import RetryPolicy, next_attempt, next_delay, should_retry
+from micro_framework.backoff import RetryPolicy, expected_delays, next_attempt, next_delay, should_retry
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
@@ -219,6 +219,11 @@ class BoundRoute:
         """What a caller wants to know of the target."""
         target = self.plan.target
         return {"name": self.method, "parameters": target.parameters(), "doc": inspect.getdoc(target.function) or ""}
+
+    @property
+    def expected_delays(self) -> Sequence[int]:
+        """The milliseconds that its backoff can give, as far as they are known beforehand."""
+        return expected_delays(self.policy) if self.policy else ()
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker."""

@@ -19,7 +19,7 @@ PACKAGE = "micro_framework"
 FLOORS = {
     0: ["", "exceptions"],
     1: ["translators", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
-    2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
+    2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
     3: [
         *["supervisor", "runner", "signals", "assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
@@ -33,6 +33,7 @@ CHAINS = [
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
+    ["entrypoints", "timers", "clock"],
     ["supervisor", "runner", "assembly", "services", "routes", "workers", "spawners"],
     ["runner", "signals"],
     ["amqp", "rpc"],

@@ -11,7 +11,7 @@ from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.assembly import Assembly, RunnerContext, assemble
 from micro_framework.config import Settings
 from micro_framework.dependencies import CallContext, Dependency, Logger, inject
-from micro_framework.entrypoints import TimeEntrypoint
+from micro_framework.entrypoints import Entrypoint, TimeEntrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Lifecycle
 from micro_framework.retry import AsyncBackOff
@@ -187,7 +187,7 @@ class Everything:
     @TimeEntrypoint()
     def no_interval(self) -> None: ...
 
-    @route(TimeEntrypoint(1), backoff=AsyncBackOff(3, 1))
+    @route(Entrypoint(), backoff=AsyncBackOff(3, 1))
     def cannot_retry(self) -> None: ...
 
     @route(EVENT, on_failure="refund_faild", context="slwo", dead_letter=True)
@@ -202,8 +202,8 @@ def test_all_problems_come_in_one_error_with_class_and_method() -> None:
     no_dead_letter = "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
     for expected in (
         'Everything.pay: the service has no name; give the class name = "..." or set SERVICE_NAME in the config',
-        "Everything.no_interval: TimeEntrypoint needs interval=, seconds greater than 0, and got None",
-        "Everything.cannot_retry: TimeEntrypoint cannot retry; leave out backoff=",
+        "Everything.no_interval: TimeEntrypoint needs interval=, seconds greater than 0, or cron=, and got None",
+        "Everything.cannot_retry: Entrypoint cannot retry; leave out backoff=",
         "Everything.refund: context='slwo' names no RunnerContext and no key of CONTEXTS",
         f"Everything.refund: {no_dead_letter}",
         f"Everything.refund: its callback: {__name__}.Everything has no method 'refund_faild'",
@@ -289,7 +289,10 @@ def timer(**options: Any) -> type:
             Route(target, TimeEntrypoint(1), translators=[JSONTranslator()]),
             "TimeEntrypoint has no message to translate",
         ),
-        (Route(target, TimeEntrypoint(cron="* * * * *")), "TimeEntrypoint(cron=...) is not built yet"),
+        (
+            Route(target, TimeEntrypoint(cron="* * * *")),
+            "TimeEntrypoint: cron='* * * *' cannot be used: it has 4 fields",
+        ),
         (timer(dead_letter=True), "Timer.tick: dead_letter=True is not built yet"),
         (Route(target, TimeEntrypoint(1, cluster=True)), "TimeEntrypoint(cluster=True) is not built yet"),
         (CallbackRoute(target, EVENT), "a CallbackRoute needs callback_function_path= or callback_target="),

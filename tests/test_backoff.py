@@ -13,6 +13,7 @@ from micro_framework.backoff import (
     RetryPolicy,
     attempt_from_headers,
     attempt_to_headers,
+    expected_delays,
     matches,
     next_attempt,
     next_delay,
@@ -151,3 +152,40 @@ def test_entries_of_another_shape_are_left_out_of_the_history() -> None:
     history = [good, [1], "x", [1, "never", "OSError", "down"], None, ["0", *good[1:]]]
     parsed = attempt_from_headers({"mf-retry-count": 2, "mf-retry-history": history}, 3)
     assert parsed.history == (FailedAttempt(0, NOW, "OSError", "down"),)
+
+
+def test_jitter_makes_few_distinct_delays_all_over_the_range() -> None:
+    policy = RetryPolicy(None, 10_000, jitter=0.5)
+    seen = {next_delay(policy, attempt(0), number / 1000) for number in range(1001)}
+    assert sorted(seen) == [5000, 6250, 7500, 8750, 10_000, 11_250, 12_500, 13_750, 15_000]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (RetryPolicy(3, 1000), (1000,)),
+        (RetryPolicy(None, 1000), (1000,)),
+        (RetryPolicy(0, 1000), ()),
+        (RetryPolicy(4, 1000, factor=2), (1000, 2000, 4000, 8000)),
+        (RetryPolicy(9, 1000, factor=2, max_interval=3000), (1000, 2000, 3000)),
+        (RetryPolicy(3, lambda failed: 5), ()),
+        (RetryPolicy(2, 1000, jitter=0.1), (900, 925, 950, 975, 1000, 1025, 1050, 1075, 1100)),
+    ],
+)
+def test_the_delays_of_a_policy_are_known_beforehand(policy: RetryPolicy, expected: tuple[int, ...]) -> None:
+    assert expected_delays(policy) == expected
+
+
+@pytest.mark.parametrize(
+    "policy", [RetryPolicy(None, 1000, factor=1.01), RetryPolicy(100, 1000, factor=1.5, jitter=0.3)]
+)
+def test_no_more_delays_are_foreseen_than_one_can_keep_queues_for(policy: RetryPolicy) -> None:
+    assert len(expected_delays(policy)) == 64
+
+
+def test_every_delay_that_comes_is_one_of_those_foreseen() -> None:
+    policy = RetryPolicy(5, 700, factor=1.7, jitter=0.4, max_interval=4000)
+    expected = set(expected_delays(policy))
+    for count in range(5):
+        for number in range(101):
+            assert next_delay(policy, attempt(count), number / 100) in expected

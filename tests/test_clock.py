@@ -4,6 +4,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
@@ -32,6 +33,11 @@ def test_alarms_ring_on_the_clocks_thread(clock: SystemClock) -> None:
     rung: queue.SimpleQueue[str] = queue.SimpleQueue()
     clock.call_at(clock.now(), lambda: rung.put(threading.current_thread().name))
     assert rung.get(timeout=5) == "mf-clock"
+
+
+def test_it_shows_the_systems_time_in_utc(clock: SystemClock) -> None:
+    before = datetime.now(UTC)
+    assert before <= clock.utcnow() <= datetime.now(UTC)
 
 
 def test_a_cancelled_alarm_is_silent(clock: SystemClock) -> None:

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from micro_framework.calls import Attempt, Call, CallIdentity
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TimeEntrypoint, declarations, declare
+from micro_framework.retry import AsyncBackOff, BackOffData
+from micro_framework.routes import route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
 
@@ -47,14 +50,22 @@ def test_by_default_every_call_is_prepared_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        ({}, "TimeEntrypoint needs interval=, seconds greater than 0, and got None"),
+        ({}, "TimeEntrypoint needs interval=, seconds greater than 0, or cron=, and got None"),
         ({"interval": 0}, "and got 0"),
         ({"interval": -1}, "and got -1"),
         ({"interval": True}, "and got True"),
         ({"interval": "60"}, "and got '60'"),
         ({"interval": float("nan")}, "and got nan"),
         ({"interval": float("inf")}, "and got inf"),
-        ({"cron": "*/5 * * * *"}, "TimeEntrypoint(cron=...) is not built yet; use interval=, in seconds"),
+        ({"interval": 5, "cron": "*/5 * * * *"}, "takes interval= or cron=, and got both: 5 and '*/5 * * * *'"),
+        ({"cron": 5}, "cron must be text such as '*/5 * * * *', not 5"),
+        ({"cron": "99 * * * *"}, "cron='99 * * * *' cannot be used: Bad minute; every five minutes is '*/5 * * * *'"),
+        ({"cron": "0 3 * * *", "timezone": "Mars/Base"}, "there is no time zone 'Mars/Base'; use a name such as 'UTC'"),
+        ({"cron": "0 3 * * *", "timezone": "../etc/passwd"}, "there is no time zone '../etc/passwd'"),
+        ({"cron": "0 3 * * *", "timezone": "Europe"}, "there is no time zone 'Europe'"),
+        ({"cron": "0 3 * * *", "timezone": ""}, "there is no time zone ''"),
+        ({"cron": "0 3 * * *", "timezone": None}, "there is no time zone None"),
+        ({"interval": 5, "timezone": "Asia/Tokyo"}, "timezone='Asia/Tokyo' says nothing to an interval; leave it out"),
         ({"interval": 1, "cluster": True}, "TimeEntrypoint(cluster=True) is not built yet"),
     ],
 )
@@ -156,6 +167,114 @@ def test_a_timer_survives_errors(clock: ManualClock, error: BaseException, caplo
     assert "Service.tick: call ticker.tick." in record.getMessage()
     assert record.exc_info is not None
     assert record.exc_info[1] is error
+
+
+def test_cron_in_a_service(clock: ManualClock) -> None:
+    ticks: queue.SimpleQueue[datetime] = queue.SimpleQueue()
+
+    class Service:
+        name = "nightly"
+
+        @TimeEntrypoint(cron="30 2 * * *", timezone="Asia/Tokyo")
+        def tick(self) -> None:
+            ticks.put(clock.utcnow())
+
+    with running(Service, clock=clock) as runner:
+        for day, hours in ((1, 17.5), (2, 24)):
+            clock.advance(hours * 3600 - 1)
+            assert ticks.empty()
+            with wait_for(runner, "Service.tick"):
+                clock.advance(1)
+            assert ticks.get(timeout=SECONDS) == datetime(2026, 1, day, 17, 30, tzinfo=UTC)
+
+
+class Failing:
+    """A timer whose calls fail, in a running service."""
+
+    def __init__(self, clock: ManualClock, backoff: AsyncBackOff) -> None:
+        self.clock = clock
+        self.attempts: queue.SimpleQueue[tuple[float, Attempt]] = queue.SimpleQueue()
+        self.gave_up: queue.SimpleQueue[tuple[str, Attempt]] = queue.SimpleQueue()
+
+        class Service:
+            name = "failing"
+            retry = BackOffData()
+
+            @route(TimeEntrypoint(100), backoff=backoff, on_failure="give_up")
+            def tick(instance) -> None:  # noqa: N805 - self is the Failing here
+                self.attempts.put((self.clock.now(), instance.retry))
+                raise TimeoutError("nobody answers")
+
+            def give_up(instance, exception: BaseException) -> None:  # noqa: N805
+                self.gave_up.put((str(exception), instance.retry))
+
+        self.service = Service
+
+    def attempt(self) -> tuple[float, int]:
+        """The clock's time and the retry's number of the next attempt."""
+        when, attempt = self.attempts.get(timeout=SECONDS)
+        return when, attempt.retry_count
+
+
+def test_a_failed_tick_is_tried_again_by_the_clock(clock: ManualClock) -> None:
+    failing = Failing(clock, AsyncBackOff(max_retries=2, interval=30_000, factor=3))
+    with running(failing.service, clock=clock) as runner:
+        for seconds, expected in [(100, (1100, 0)), (30, (1130, 1)), (90, (1220, 2))]:
+            with wait_for(runner, "Service.tick"):
+                clock.advance(seconds)
+            assert failing.attempt() == expected
+        error, attempt = failing.gave_up.get(timeout=SECONDS)
+        assert (error, attempt.retry_count, attempt.max_retries) == ("nobody answers", 2, 2)
+        assert [failed.exc_type for failed in attempt.history] == ["TimeoutError", "TimeoutError"]
+        with wait_for(runner, "Service.tick"):
+            clock.advance(80)  # the tick at 1200 came while the one before was not over: it is left out
+        assert failing.attempt() == (1300, 0)
+
+
+def test_what_is_not_listed_is_not_tried_again(clock: ManualClock) -> None:
+    failing = Failing(clock, AsyncBackOff(max_retries=2, interval=30_000, exception_list=[KeyError]))
+    with running(failing.service, clock=clock):
+        clock.advance(100)
+        assert failing.attempt() == (1100, 0)
+        assert failing.gave_up.get(timeout=SECONDS)[0] == "nobody answers"
+
+
+def test_a_retry_that_waits_at_the_stop_is_left_out_and_says_so(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = Failing(clock, AsyncBackOff(max_retries=2, interval=30_000))
+    with running(failing.service, clock=clock) as runner, wait_for(runner, "Service.tick"):
+        clock.advance(100)
+    assert "failing.tick: retry 1 of a failed tick is left out: the service ends" in caplog.text
+    clock.advance(1000)
+    assert failing.attempt() == (1100, 0)
+    assert failing.attempts.empty()
+
+
+def test_a_call_that_fails_during_the_stop_had_its_last_attempt(clock: ManualClock) -> None:
+    entered, may_fail, gave_up = threading.Event(), threading.Event(), list[int]()
+
+    class Service:
+        name = "stopping"
+        retry = BackOffData()
+
+        @route(TimeEntrypoint(10), backoff=AsyncBackOff(max_retries=5, interval=1), on_failure="give_up")
+        def tick(self) -> None:
+            entered.set()
+            assert may_fail.wait(SECONDS)
+            raise TimeoutError
+
+        def give_up(self) -> None:
+            gave_up.append(self.retry.retry_count)
+
+    runner = Runner([Service], {"AMQP_URI": "memory://"}, clock=clock)
+    with runner:
+        clock.advance(10)
+        assert entered.wait(SECONDS)
+        (entrypoint,) = runner.assembly.entrypoints()
+        entrypoint.stop()
+        may_fail.set()
+    assert gave_up == [0]
 
 
 def test_a_stopped_timer_ticks_no_more(clock: ManualClock) -> None:

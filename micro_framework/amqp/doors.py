@@ -1,13 +1,12 @@
 """The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for both."""
 
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from micro_framework.brokers.factory import broker_for
 from micro_framework.brokers.port import (
     Broker,
     Consumer,
-    Delivery,
     Door,
     DoorEvents,
     Publication,
@@ -29,6 +28,8 @@ NO_URI = (
     "for RabbitMQ, or AMQP_URI: memory:// for the broker inside the process (first steps and tests)"
 )
 
+PLUGIN_IN_MEMORY = "RETRY_BACKEND is plugin, which RabbitMQ may have; memory:// delays by itself: leave it out there"
+
 
 class BrokerSource(Extension):
     """The broker and the serializers of the process."""
@@ -41,12 +42,15 @@ class BrokerSource(Extension):
         return "process"
 
     def problems(self) -> list[str]:
-        """Whether there is a broker to speak of, and serializers by the names configured."""
+        """Whether there is a broker, with what is asked of it, and serializers by the names configured."""
         try:
             Serializers(self.host.settings)
         except ConfigError as error:
             return list(error.problems)
-        return [] if self.host.settings.amqp_uri else [NO_URI]
+        settings = self.host.settings
+        if settings.retry_backend == "plugin" and (settings.amqp_uri or "").startswith("memory:"):
+            return [PLUGIN_IN_MEMORY]
+        return [] if settings.amqp_uri else [NO_URI]
 
     def setup(self) -> None:
         """Make both; nothing connects."""
@@ -148,10 +152,20 @@ class PublisherDoor(SharedDoor):
         """
         self.door.publish(publication, confirm=confirm).wait(self.deadline())
 
-    def delay(self, publication: Publication, delivery: Delivery, delay: int) -> None:
-        """Put a message back into the queue a delivery came from, after ``delay`` milliseconds; waits for the confirm.
+    def expect_delays(
+        self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Connect once started, ready to delay messages for a queue. Call in ``setup``; arguments as in the port."""
+        self.use()
+        self.door.expect_delays(queue, delays, exchange=exchange, routing_key=routing_key)
+
+    def delay(
+        self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Have a message come back to a queue after ``delay`` milliseconds; waits for the confirm.
 
         Raises:
             PublishError: See `Confirmation.wait`.
         """
-        self.door.delay(publication, queue=delivery.queue, delay=delay).wait(self.deadline())
+        pending = self.door.delay(publication, queue=queue, delay=delay, exchange=exchange, routing_key=routing_key)
+        pending.wait(self.deadline())

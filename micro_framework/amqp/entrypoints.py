@@ -93,11 +93,12 @@ class MessageListener(Entrypoint):
         """Subscribe to the queue, and have the publishing connection ready if failed calls are put off."""
         self.decode = self.source.serializers.decode
         self.tracked = self.host.settings.parent_calls_tracked
+        queue = self.queue()
         self.consumer.subscribe(
-            Subscription(self.queue(), self.host.prefetch, self.route.submit, declare_exchanges=self.declare_exchanges)
+            Subscription(queue, self.host.prefetch, self.route.submit, declare_exchanges=self.declare_exchanges)
         )
         if self.route.retries:
-            self.publisher.use()
+            self.publisher.expect_delays(queue, self.route.expected_delays)
 
     def stop(self) -> None:
         """Receive nothing more."""
@@ -157,7 +158,7 @@ class MessageListener(Entrypoint):
         headers = {**origin, **kept, **attempt_to_headers(attempt)}
         properties = replace(item.properties, headers=headers, user_id=None)
         copy = Publication("", item.queue, item.body, properties, mandatory=True)
-        self.publisher.delay(copy, item, delay)
+        self.publisher.delay(copy, queue=item.queue, delay=delay)
         item.settle(Verdict.ACK)
 
 

@@ -11,7 +11,7 @@ def broker_for(settings: Settings) -> Broker:
 
     Args:
         settings: ``AMQP_URI`` must be set; ``HEARTBEAT``, ``AMQP_SSL``, ``LOGIN_METHOD`` and ``TRANSPORT_OPTIONS`` are
-            read.
+            read, and ``RETRY_BACKEND``.
     """
     uri = settings.amqp_uri or ""
     # Imported only when asked for: the embedded broker needs no kombu, and RabbitMQ no embedded broker.
@@ -27,4 +27,5 @@ def broker_for(settings: Settings) -> Broker:
         ssl=settings.amqp_ssl,
         login_method=settings.login_method,
         transport_options=settings.transport_options,
+        delayed_by_plugin=settings.retry_backend == "plugin",
     )

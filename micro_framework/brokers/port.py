@@ -245,14 +245,33 @@ class Publisher(Door, Protocol):
             confirm: False: the confirmation is good as soon as the message is written (at most once).
         """
 
-    def delay(self, publication: Publication, *, queue: str, delay: int) -> Confirmation:
-        """Put a message into one queue after a delay, without blocking anything meanwhile.
+    def delay(
+        self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
+    ) -> Confirmation:
+        """Have a message come back to a queue after a delay, without blocking anything meanwhile.
 
         Args:
             publication: What to deliver; its exchange and routing key are not used. Any ``expiration`` and the
                 broker's own ``x-death`` family of headers are removed.
-            queue: The name of the (existing) queue it goes to, through the default exchange.
+            queue: The name of the (existing) queue it comes back to.
             delay: Milliseconds, at least 0.
+            exchange: The name of the (existing) exchange that it comes back through, ending in whatever queue that
+                leads to then; ``""`` is the default exchange, which leads straight to ``queue``.
+            routing_key: The routing key it comes back with; None: the queue's name.
+        """
+
+    def expect_delays(
+        self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Be ready to `delay` messages for a queue: some brokers do it more safely when they know beforehand.
+
+        Call before `start`. What was not expected can be delayed too.
+
+        Args:
+            queue: The queue, as its consumer declares it.
+            delays: The milliseconds to be expected, as far as they are known.
+            exchange: As for `delay`.
+            routing_key: As for `delay`.
         """
 
 

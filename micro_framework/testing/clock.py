@@ -4,10 +4,14 @@ import heapq
 import itertools
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from micro_framework.clock import Alarm
 
 __all__ = ["ManualClock"]
+
+
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class ManualClock:
@@ -15,10 +19,12 @@ class ManualClock:
 
     Args:
         now: What the clock shows at first, in seconds.
+        utc: What its wall clock shows at first: an aware datetime; None: the beginning of 2026.
     """
 
-    def __init__(self, now: float = 0.0) -> None:
+    def __init__(self, now: float = 0.0, utc: datetime | None = None) -> None:
         self.time = now
+        self.utc_at_zero = (utc or NEW_YEAR).astimezone(UTC) - timedelta(seconds=now)
         self.alarms: list[tuple[float, int, Alarm]] = []
         self.order = itertools.count()
         self.lock = threading.Lock()
@@ -26,6 +32,18 @@ class ManualClock:
     def now(self) -> float:
         """What the clock shows, in seconds."""
         return self.time
+
+    def utcnow(self) -> datetime:
+        """What the wall clock shows: it advances with the other hands, and `set_utc` sets it."""
+        return self.utc_at_zero + timedelta(seconds=self.time)
+
+    def set_utc(self, utc: datetime) -> None:
+        """Set the wall clock alone, as an administrator or the end of a machine's sleep does; no time passes.
+
+        Args:
+            utc: An aware datetime.
+        """
+        self.utc_at_zero = utc.astimezone(UTC) - timedelta(seconds=self.time)
 
     def call_at(self, due: float, callback: Callable[[], None]) -> Alarm:
         """Ring when the hands pass ``due``; at once where they have passed it."""

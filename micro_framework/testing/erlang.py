@@ -78,7 +78,6 @@ All = <<".*">>,
 ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, All, All, All, <<"test">>),
 []
 """
-DELETE_VHOST = 'ok = rabbit_vhost:delete(%(vhost)s, <<"test">>), []'
 # The first call returns once the decisions that were cast before it have been logged, the second once the log's buffer
 # has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither.
 PERSIST_DECLARATIONS = """
@@ -86,6 +85,28 @@ case whereis(mnesia_recover) of
     undefined -> ok;
     _ -> mnesia_recover:sync(), ok = mnesia:sync_log()
 end,
+[]
+"""
+ADD_TYPED_VHOST = """
+ok = rabbit_vhost:put_vhost(%(vhost)s, <<>>, [], %(type)s, undefined, <<"test">>),
+All = <<".*">>,
+ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, All, All, All, <<"test">>),
+[]
+"""
+# A queue that dead-letters at least once must not be deleted before its worker has begun: RabbitMQ 3.10.8 then loses
+# the supervisor of all of them, and no such queue works any more on that node. So each worker is asked for an answer.
+DELETE_VHOST = """
+AtLeastOnce = [Q || Q <- rabbit_amqqueue:list(),
+                    lists:keymember(<<"x-dead-letter-strategy">>, 1, amqqueue:get_arguments(Q))],
+Workers = fun() -> [P || {_, P, _, _} <- supervisor:which_children(rabbit_fifo_dlx_sup), is_pid(P)] end,
+Wait = fun Wait(0) -> gave_up;
+           Wait(Left) -> case length(Workers()) >= length(AtLeastOnce) of
+                             true -> [sys:get_state(P) || P <- Workers()];
+                             false -> timer:sleep(20), Wait(Left - 1)
+                         end
+       end,
+AtLeastOnce =:= [] orelse Wait(250),
+ok = rabbit_vhost:delete(%(vhost)s, <<"test">>),
 []
 """
 
@@ -218,19 +239,27 @@ class ErlangAdmin:
             raise BrokerStateError(f"the broker node does not answer: {(done.stdout + done.stderr).strip()}")
         return done.stdout.strip()
 
-    def add_vhost(self, name: str | None = None) -> str:
-        """Create a virtual host that ``guest`` may do anything in (about 10 ms), and return its name."""
+    def add_vhost(self, name: str | None = None, default_queue_type: str | None = None) -> str:
+        """Create a virtual host that ``guest`` may do anything in (about 10 ms), and return its name.
+
+        Args:
+            name: Its name; None: a new one.
+            default_queue_type: The type of queues declared without one, ``classic`` or ``quorum``; None: the broker's.
+        """
         vhost = name or f"test-{secrets.token_hex(4)}"
-        self.evaluate(ADD_VHOST, vhost=vhost)
+        if default_queue_type is None:
+            self.evaluate(ADD_VHOST, vhost=vhost)
+        else:
+            self.evaluate(ADD_TYPED_VHOST, vhost=vhost, type=default_queue_type)
         return vhost
 
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with everything in it (about 15 ms)."""
         self.evaluate(DELETE_VHOST, vhost=name)
 
-    def vhost(self, name: str | None = None) -> VHost:
+    def vhost(self, name: str | None = None, default_queue_type: str | None = None) -> VHost:
         """A handle on a new virtual host; delete it with `delete_vhost(handle.name)`."""
-        return VHost(self, self.add_vhost(name))
+        return VHost(self, self.add_vhost(name, default_queue_type))
 
     def vhosts(self) -> Sequence[str]:
         """The names of all virtual hosts, the default one included."""

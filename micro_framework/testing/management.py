@@ -50,10 +50,16 @@ class ManagementAdmin:
         credentials = f"{quote(self.user, safe='')}:{quote(self.password, safe='')}"
         return f"amqp://{credentials}@{self.host}:{self.port}/{quote(vhost, safe='')}"
 
-    def add_vhost(self, name: str | None = None) -> str:
-        """Create a virtual host the administrator may do anything in, and return its name."""
+    def add_vhost(self, name: str | None = None, default_queue_type: str | None = None) -> str:
+        """Create a virtual host the administrator may do anything in, and return its name.
+
+        Args:
+            name: Its name; None: a new one.
+            default_queue_type: The type of queues declared without one, ``classic`` or ``quorum``; None: the broker's.
+        """
         vhost = name or f"test-{secrets.token_hex(4)}"
-        self.ask("PUT", f"vhosts/{quote(vhost, safe='')}", {})
+        chosen = {} if default_queue_type is None else {"default_queue_type": default_queue_type}
+        self.ask("PUT", f"vhosts/{quote(vhost, safe='')}", chosen)
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         self.ask("PUT", f"permissions/{quote(vhost, safe='')}/{quote(self.user, safe='')}", everything)
         return vhost
@@ -62,9 +68,9 @@ class ManagementAdmin:
         """Delete a virtual host with everything in it."""
         self.ask("DELETE", f"vhosts/{quote(name, safe='')}")
 
-    def vhost(self, name: str | None = None) -> VHost:
+    def vhost(self, name: str | None = None, default_queue_type: str | None = None) -> VHost:
         """A handle on a new virtual host; delete it with `delete_vhost(handle.name)`."""
-        return VHost(self, self.add_vhost(name))
+        return VHost(self, self.add_vhost(name, default_queue_type))
 
     def queues(self, vhost: str) -> Sequence[QueueState]:
         """Every queue of a virtual host."""

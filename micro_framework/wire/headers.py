@@ -159,9 +159,9 @@ def immediate_parent_call_id(incoming: Sequence[str]) -> str | None:
 
 
 def is_dead_letter_trace(name: str) -> bool:
-    """Whether a header is one that RabbitMQ adds when it dead-letters a message or delivers it again.
+    """Whether a header is one that RabbitMQ adds when it dead-letters a message, delivers it again or delays it.
 
     A message that is published again must not carry them: RabbitMQ 3.10 believes them and drops what seems to go in
     circles, 4.x does not and counts wrong (seen on 3.10.8, 4.0.5 and 4.3.6).
     """
-    return name in ("x-death", "x-delivery-count") or name.startswith(("x-first-death-", "x-last-death-"))
+    return name in ("x-death", "x-delivery-count", "x-delay") or name.startswith(("x-first-death-", "x-last-death-"))

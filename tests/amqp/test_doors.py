@@ -14,6 +14,7 @@ from micro_framework.amqp.doors import ConsumerDoor
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.exceptions import BrokerRefused, DeclarationError, StartTimeout
+from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import Route
 from micro_framework.runner import Runner, RunnerContext
 from micro_framework.testing import running
@@ -191,3 +192,29 @@ def test_a_service_is_not_ready_while_its_connection_is_lost(rabbit: VHost) -> N
         assert runner.lifecycle.wait_until(lambda: runner.ready, SECONDS)
         assert door.is_ready()
         rabbit.wait_for_consumers("evt-payments-refunded--orders.handle")
+
+
+# -- who holds back what is tried again
+
+
+def retrying() -> type:
+    service, _ = recording(EventListener("payments", "refunded"), backoff=AsyncBackOff(1, 1))
+    return service
+
+
+def test_the_plugin_is_asked_for_at_the_start_and_a_broker_without_it_refused(amqp_uri: str) -> None:
+    with (
+        pytest.raises(BrokerRefused, match="does not have rabbitmq_delayed_message_exchange"),
+        running(retrying(), config={"AMQP_URI": amqp_uri, "RETRY_BACKEND": "plugin"}),
+    ):
+        pass
+
+
+def test_the_plugin_is_not_asked_for_where_nothing_is_tried_again(amqp_uri: str) -> None:
+    with running(listening(), config={"AMQP_URI": amqp_uri, "RETRY_BACKEND": "plugin"}) as runner:
+        assert runner.ready
+
+
+def test_the_embedded_broker_has_no_plugin() -> None:
+    with pytest.raises(DeclarationError, match=r"RETRY_BACKEND is plugin, which RabbitMQ may have; memory://"):
+        Runner([retrying()], {"AMQP_URI": "memory://", "RETRY_BACKEND": "plugin"})

@@ -23,6 +23,7 @@ from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import Route, route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
+from micro_framework.testing.broker_state import VHost
 from micro_framework.translators import JSONTranslator, MessageTranslator
 from micro_framework.wire.naming import Queue, event_exchange, event_queue
 from tests.brokers.probes import soon
@@ -636,6 +637,46 @@ def test_the_context_of_a_retry_is_that_of_the_first_attempt(broker_uri: str, ou
         infos = [calls.next_call()[1] for _ in range(3)]
     assert [(len(info.call_id_stack), info.call_id_stack[0]) for info in infos] == [(2, "web.index.1")] * 3
     assert [info.data for info in infos] == [{"user_id": 7}] * 3, "no trace of the delay in the context data"
+
+
+def test_the_original_is_not_acknowledged_before_the_broker_has_the_copy(amqp_uri: str) -> None:
+    outside = Outside(amqp_uri)
+    retrying = Retrying(failures=1, interval=40)
+    delay_queue = f"{POOL_QUEUE.name}.mf-delay.40"
+    try:
+        outside.doors.declare(Queue(delay_queue, arguments={"x-max-length": 7}))  # so the copy is refused
+        with started(amqp_uri, retrying.service) as runner:
+            with wait_for(runner, "Orders.handle"):
+                outside.event("payments", "refunded", {"id": 1})
+            assert retrying.next_attempt().retry_count == 0
+            assert retrying.next_attempt().retry_count == 0, "the original came back after a pause"
+        assert retrying.failed.empty()
+        assert left_in(outside) == []
+    finally:
+        outside.close()
+
+
+def test_a_quorum_queue_of_a_service_has_its_delay_queues_before_anything_fails(amqp_uri: str, rabbit: VHost) -> None:
+    jobs = Queue("jobs", arguments={"x-queue-type": "quorum"})
+    service, _ = recording(QueueListener(jobs), backoff=AsyncBackOff(3, 10_000, factor=2))
+    with started(amqp_uri, service):
+        names = {"jobs", *(f"jobs.mf-delay.{delay}.quorum" for delay in (10_000, 20_000, 40_000))}
+        rabbit.wait_for(lambda _: names <= set(rabbit.queues()), what="the delay queues")
+        assert set(rabbit.queues()) == names
+
+
+def test_jitter_makes_no_queue_for_each_millisecond(amqp_uri: str, rabbit: VHost) -> None:
+    outside = Outside(amqp_uri)
+    service, calls = recording(event(), then=Failing(50), backoff=AsyncBackOff(1, 10_000, jitter=0.5))
+    try:
+        with started(amqp_uri, service):
+            for number in range(50):
+                outside.event("payments", "refunded", number)
+            calls.several(50)
+            rabbit.wait_until_drained(POOL_QUEUE.name)
+        assert 1 < len([name for name in rabbit.queues() if ".mf-delay." in name]) <= 9
+    finally:
+        outside.close()
 
 
 def test_a_delayed_retry_lets_other_messages_pass(broker_uri: str, outside: Outside) -> None:

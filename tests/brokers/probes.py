@@ -162,6 +162,7 @@ class Doors:
         self.broker = broker
         self.opened: list[Consumer | Publisher] = []
         self._publisher: Publisher | None = None
+        self._delaying: dict[str, Publisher] = {}
 
     def consumer(self, *subscriptions: Subscription, events: DoorEvents | None = None) -> Consumer:
         """A consumer that has been started, ready or not."""
@@ -205,8 +206,23 @@ class Doors:
         for confirmation in [self.common_publisher.publish(publication) for publication in publications]:
             confirmation.wait(soon())
 
-    def delay(self, publication: Publication, to: str, milliseconds: int) -> Confirmation:
-        return self.common_publisher.delay(publication, queue=to, delay=milliseconds)
+    def delay(self, publication: Publication, to: str, milliseconds: int, **back: str) -> Confirmation:
+        """Delay for a classic queue, as a publisher does that expects to."""
+        if to not in self._delaying:
+            self._delaying[to] = self.delaying(queue(to, arguments={"x-queue-type": "classic"}), **back)
+        return self._delaying[to].delay(publication, queue=to, delay=milliseconds, **back)
+
+    def delaying(
+        self, *targets: Queue, delays: Sequence[int] = (), events: DoorEvents | None = None, **back: str
+    ) -> Publisher:
+        """A ready publisher that expects to delay messages for these queues."""
+        publisher = self.broker.publisher(f"test-{len(self.opened)}")
+        self.opened.append(publisher)
+        for target in targets:
+            publisher.expect_delays(target, delays, **back)
+        publisher.start(events or DoorEvents())
+        assert publisher.wait_ready(soon())
+        return publisher
 
     @property
     def common_publisher(self) -> Publisher:

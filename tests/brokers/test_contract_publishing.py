@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from micro_framework.brokers.port import Publication, Verdict
-from micro_framework.exceptions import BrokerError, PublishTimeout, Unroutable
+from micro_framework.exceptions import BrokerError, PublishTimeout, UnknownExchange, Unroutable
 from micro_framework.wire.messages import Properties
 from tests.brokers.probes import SECONDS, Doors, exchange, message, queue, soon
 
@@ -199,12 +199,13 @@ def test_what_was_published_before_stop_is_delivered(doors: Doors) -> None:
 
 def test_a_delayed_message_is_not_early(doors: Doors) -> None:
     inbox, _ = doors.consuming(JOBS)
+    publisher = doors.delaying(JOBS, delays=[2000])
     began = time.monotonic()
-    doors.delay(message("", "later"), "jobs", 200).wait(soon())
+    publisher.delay(message("", "later"), queue="jobs", delay=2000).wait(soon())
     confirmed_after = time.monotonic() - began
     inbox.next()
-    assert time.monotonic() - began >= 0.2
-    assert confirmed_after < 0.2, "the confirm must not wait for the delay"
+    assert time.monotonic() - began >= 2
+    assert confirmed_after < 2, "the confirm must not wait for the delay"
 
 
 def test_delayed_messages_come_in_the_order_they_are_due(doors: Doors) -> None:
@@ -297,3 +298,71 @@ def test_a_delayed_message_waits_for_a_consumer(doors: Doors) -> None:
     doors.delay(message("", "patient"), "jobs", 10).wait(soon())
     inbox, _ = doors.consuming(JOBS, Verdict.ACK)
     assert inbox.next().body == b"patient"
+
+
+def test_delays_that_were_expected_go_as_others_do(doors: Doors) -> None:
+    inbox, _ = doors.consuming(JOBS)
+    publisher = doors.delaying(JOBS, delays=[50, 100])
+    for milliseconds in (150, 100, 50):
+        publisher.delay(message("", str(milliseconds)), queue="jobs", delay=milliseconds).wait(soon())
+    assert sorted(inbox.bodies(3)) == ["100", "150", "50"]
+
+
+RPC = exchange("rpc")
+REQUESTS = queue("rpc-orders", (RPC, "orders.*"))
+
+
+def test_a_delayed_message_may_come_back_through_an_exchange(doors: Doors) -> None:
+    inbox, _ = doors.consuming(REQUESTS)
+    elsewhere, _ = doors.consuming(queue("rpc-payments", (RPC, "payments.*")))
+    publisher = doors.delaying(REQUESTS, delays=[20], exchange="rpc", routing_key="orders.create")
+    began = time.monotonic()
+    properties = Properties(correlation_id="c-1", reply_to="r-1", headers={"nameko.user_id": 7})
+    delayed = publisher.delay(
+        message("", "again", properties=properties),
+        queue="rpc-orders",
+        delay=200,
+        exchange="rpc",
+        routing_key="orders.create",
+    )
+    delayed.wait(soon())
+    delivery = inbox.next()
+    assert time.monotonic() - began >= 0.2
+    assert (delivery.exchange, delivery.routing_key, delivery.queue) == ("rpc", "orders.create", "rpc-orders")
+    assert (delivery.body, delivery.properties.correlation_id, delivery.properties.reply_to) == (b"again", "c-1", "r-1")
+    assert delivery.headers["nameko.user_id"] == 7
+    assert elsewhere.is_empty
+
+
+def test_it_comes_back_to_whatever_queue_the_exchange_leads_to_then(doors: Doors) -> None:
+    old, old_consumer = doors.consuming(queue("old", (RPC, "orders.create"), auto_delete=True))
+    doors.delay(message("", "moved"), "old", 300, exchange="rpc", routing_key="orders.create").wait(soon())
+    old_consumer.stop(soon())
+    new, _ = doors.consuming(queue("new", (RPC, "orders.create")))
+    assert new.bodies(1) == ["moved"]
+    assert old.is_empty
+
+
+def test_ways_back_with_different_keys_do_not_meet(doors: Doors) -> None:
+    inbox, _ = doors.consuming(REQUESTS)
+    for key in ("orders.create", "orders.cancel"):
+        doors.delay(message("", key), "rpc-orders", 20, exchange="rpc", routing_key=key).wait(soon())
+    doors.delay(message("", "straight"), "rpc-orders", 20).wait(soon())
+    found = {(delivery.body.decode(), delivery.routing_key) for delivery in inbox.several(3)}
+    assert found == {
+        ("orders.create", "orders.create"),
+        ("orders.cancel", "orders.cancel"),
+        ("straight", "rpc-orders"),
+    }
+
+
+def test_a_way_back_through_a_missing_exchange_is_an_error(doors: Doors) -> None:
+    doors.declare(JOBS)
+    with pytest.raises(UnknownExchange, match="no-such-exchange"):
+        doors.delay(message(""), "jobs", 20, exchange="no-such-exchange", routing_key="k").wait(soon())
+
+
+def test_what_was_not_expected_can_be_delayed_too(doors: Doors) -> None:
+    inbox, _ = doors.consuming(JOBS)
+    doors.common_publisher.delay(message("", "unexpected"), queue="jobs", delay=20).wait(soon())
+    assert inbox.bodies(1) == ["unexpected"]

@@ -11,9 +11,9 @@ from tests.brokers.probes import Doors, Inbox, message, queue
 PROTOCOLS = {
     "Broker": ["consumer", "description", "duplex", "publisher"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
-    "Publisher": ["declare", "delay", "publish", "ready", "start", "stop", "wait_ready"],
+    "Publisher": ["declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
     "Duplex": [
-        "cancel", "declare", "delay", "publish", "ready", "start", "stop", "subscribe", "wait_ready",
+        "cancel", "declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "subscribe", "wait_ready",
     ],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [

@@ -121,7 +121,6 @@ def test_all_problems_come_in_one_message():
         ("PROCESSES", 2),
         ("WORKER_MODE", "process"),
         ("WORKER_MODE", "greedy_process"),
-        ("RETRY_BACKEND", "plugin"),
         ("ENABLE_METRICS", True),
         ("DEAD_LETTER", True),
         ("MAX_TASKS_PER_CHILD", 10),

@@ -1,5 +1,7 @@
 """The manual clock."""
 
+from datetime import UTC, datetime, timedelta, timezone
+
 from micro_framework.testing import ManualClock
 
 
@@ -50,3 +52,14 @@ def test_cancelled_and_forgotten_alarms_are_silent() -> None:
     clock.stop()
     clock.advance(10)
     assert rung == []
+
+
+def test_its_wall_clock_advances_with_it_and_can_be_set_alone() -> None:
+    clock = ManualClock(100, utc=datetime(2026, 5, 1, 12, tzinfo=timezone(timedelta(hours=2))))
+    assert clock.utcnow() == datetime(2026, 5, 1, 10, tzinfo=UTC)
+    clock.advance(90)
+    assert clock.utcnow() == datetime(2026, 5, 1, 10, 1, 30, tzinfo=UTC)
+    clock.set_utc(datetime(2026, 5, 2, tzinfo=UTC))
+    assert (clock.now(), clock.utcnow()) == (190, datetime(2026, 5, 2, tzinfo=UTC))
+    clock.advance(0.5)
+    assert clock.utcnow() == datetime(2026, 5, 2, 0, 0, 0, 500_000, tzinfo=UTC)

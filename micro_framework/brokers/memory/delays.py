@@ -1,4 +1,4 @@
-"""What is due later: one thread that puts delayed messages into their queues, and deletes queues that nobody used."""
+"""What is due later: one thread that publishes delayed messages, and deletes queues that nobody used."""
 
 import heapq
 from collections.abc import Callable

@@ -35,15 +35,16 @@ def published_message(publication: Publication) -> Message:
     return Message(publication.exchange, publication.routing_key, publication.body, properties, expires_in)
 
 
-def delayed_message(publication: Publication, queue: str) -> Message:
-    """The message that a publication arrives as in one queue after a delay: without what would expire or mark it.
+def delayed_message(publication: Publication, exchange: str, routing_key: str) -> Message:
+    """The message that a publication comes back as after a delay: without what would expire or mark it.
 
     Raises:
         PublishError: As in `published_message`.
     """
     headers = {name: value for name, value in publication.properties.headers.items() if not is_dead_letter_trace(name)}
     properties = replace(publication.properties, headers=headers, expiration=None)
-    return published_message(replace(publication, exchange="", routing_key=queue, properties=properties))
+    back = replace(publication, exchange=exchange, routing_key=routing_key, properties=properties)
+    return published_message(back)
 
 
 def travelled(value: object, where: str) -> Any:

@@ -62,8 +62,10 @@ class MemoryPublisher(MemoryDoor):
         outcome = self._hand_in(lambda: published_message(publication), put)
         return outcome if confirm else KnownOutcome(None)
 
-    def delay(self, publication: Publication, *, queue: str, delay: int) -> KnownOutcome:
-        """Put a message into one queue after ``delay`` milliseconds.
+    def delay(
+        self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
+    ) -> KnownOutcome:
+        """Have a message come back to a queue after ``delay`` milliseconds.
 
         Raises:
             PublishError: The publisher is not started, or not any more.
@@ -71,8 +73,14 @@ class MemoryPublisher(MemoryDoor):
         """
         if delay < 0:
             raise ValueError(f"delay must be 0 or more milliseconds, not {delay}")
+        key = queue if routing_key is None else routing_key
         schedule = partial(self._server.delay, queue=queue, milliseconds=delay)
-        return self._hand_in(lambda: delayed_message(publication, queue), schedule)
+        return self._hand_in(lambda: delayed_message(publication, exchange, key), schedule)
+
+    def expect_delays(
+        self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Nothing needs to be prepared here."""
 
     def _put(self, message: Message, *, mandatory: bool) -> PublishError | None:
         """Publish; an exchange of ours that is gone (auto-deleted with its last queue) is declared again first."""

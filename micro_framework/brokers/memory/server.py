@@ -189,10 +189,12 @@ class MemoryServer:
         return None
 
     def delay(self, message: Message, queue: str, milliseconds: int) -> PublishError | None:
-        """Put a message into one queue later; the answer is as in `publish`."""
+        """Publish a message later that is meant for a queue; the answer is as in `publish`."""
         if queue not in self._queues:
             return Unroutable(f"queue {queue!r} does not exist, so nothing can be delayed for it")
-        self._timer.schedule(monotonic() + milliseconds / 1000, partial(self._put_delayed, queue, message))
+        if message.exchange and message.exchange not in self._exchanges:
+            return UnknownExchange(f"exchange {message.exchange!r} does not exist, so nothing can come back through it")
+        self._timer.schedule(monotonic() + milliseconds / 1000, partial(self._publish_delayed, message))
         return None
 
     def _find_queues(self, message: Message) -> Iterable[str] | None:
@@ -201,12 +203,10 @@ class MemoryServer:
         exchange = self._exchanges.get(message.exchange)
         return None if exchange is None else exchange.routes.find(message.routing_key)
 
-    def _put_delayed(self, name: str, message: Message) -> None:
-        queue = self._queues.get(name)
-        if queue is None:
-            logger.warning("queue %r was deleted, so a message delayed for it is dropped", name)
-        else:
-            queue.put(message)
+    def _publish_delayed(self, message: Message) -> None:
+        refusal = self.publish(message, mandatory=True)
+        if refusal is not None:
+            logger.warning("a message is dropped after its delay: %s", refusal)
 
     # Bindings and deletion
 

@@ -71,7 +71,7 @@ def for_exchange(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
             f"the broker refused the message for exchange {name!r}: {readable(error)}; grant the user the right to "
             "write there (rabbitmqctl set_permissions), or use another exchange"
         )
-    return [(pending, why) for pending in written if pending.publication.exchange == name]
+    return [(pending, why) for pending in written if name in (pending.publication.exchange, pending.back_through)]
 
 
 def for_queue(error: Exception, written: Iterable[PendingPublish]) -> Blamed:

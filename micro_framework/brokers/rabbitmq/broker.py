@@ -24,6 +24,7 @@ class RabbitMQBroker:
         login_method: ``PLAIN``, ``AMQPLAIN``, ``EXTERNAL``; None for PLAIN.
         transport_options: Further arguments of py-amqp's connection, such as ``frame_max`` or ``socket_settings``.
         connect_timeout: Seconds for each step of connecting.
+        delayed_by_plugin: Whether ``rabbitmq_delayed_message_exchange`` holds back what is delayed, and not queues.
 
     Raises:
         ConfigError: The URI cannot be used.
@@ -38,8 +39,10 @@ class RabbitMQBroker:
         login_method: str | None = None,
         transport_options: Mapping[str, Any] | None = None,
         connect_timeout: float = 5,
+        delayed_by_plugin: bool = False,
     ) -> None:
         self._uri = uri
+        self._delaying = {"delayed_by_plugin": delayed_by_plugin}
         self._options: dict[str, Any] = {
             "heartbeat": heartbeat or 0,
             "ssl": ssl,
@@ -58,10 +61,10 @@ class RabbitMQBroker:
         return RabbitMQConsumer(self._link("consumer", name), self._adoptions)
 
     def publisher(self, name: str) -> RabbitMQPublisher:
-        return RabbitMQPublisher(self._link("publisher", name), self._adoptions)
+        return RabbitMQPublisher(self._link("publisher", name), self._adoptions, **self._delaying)
 
     def duplex(self, name: str) -> RabbitMQDuplex:
-        return RabbitMQDuplex(self._link("duplex", name), self._adoptions)
+        return RabbitMQDuplex(self._link("duplex", name), self._adoptions, **self._delaying)
 
     def _link(self, kind: str, name: str) -> LinkFor:
         return lambda owner: Link(kind, name, self._endpoints(), owner)

@@ -24,6 +24,7 @@ class PendingPublish:
         confirm: Whether the broker's confirm is waited for, or only the writing.
         state: Tells why there is no answer yet, for the error's text.
         queue: For a delay: the queue it goes to in the end.
+        back_through: For a delay: the exchange it comes back through.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class PendingPublish:
         "_known",
         "_pack",
         "_state",
+        "back_through",
         "confirm",
         "publication",
         "queue",
@@ -49,10 +51,12 @@ class PendingPublish:
         confirm: bool,
         state: Callable[[], str],
         queue: str | None = None,
+        back_through: str = "",
     ) -> None:
         self.publication = publication
         self.confirm = confirm
         self.queue = queue
+        self.back_through = back_through
         self.written = False
         self._pack = pack
         self._state = state

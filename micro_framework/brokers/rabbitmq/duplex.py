@@ -29,12 +29,15 @@ class RabbitMQDuplex:
     Args:
         link_for: Gives the connection.
         adoptions: Who tells of exchanges with other flags.
+        delayed_by_plugin: Whether the broker's plugin holds back what is delayed, and not queues.
     """
 
-    def __init__(self, link_for: LinkFor, adoptions: Adoptions) -> None:
+    def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, delayed_by_plugin: bool = False) -> None:
         self._link = link_for(self)
         self._consuming = RabbitMQConsumer(lambda half: self._link, adoptions, channel=CONSUME_CHANNEL)
-        self._publishing = RabbitMQPublisher(lambda half: self._link, adoptions)
+        self._publishing = RabbitMQPublisher(
+            lambda half: self._link, adoptions, delayed_by_plugin=delayed_by_plugin
+        )
         self._halves = (self._consuming, self._publishing)
 
     # The port.
@@ -78,14 +81,28 @@ class RabbitMQDuplex:
         """
         return self._publishing.publish(publication, confirm=confirm)
 
-    def delay(self, publication: Publication, *, queue: str, delay: int) -> PendingPublish:
-        """Put a message into one queue after ``delay`` milliseconds, rounded up to two significant digits.
+    def delay(
+        self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
+    ) -> PendingPublish:
+        """Have a message come back to a queue after ``delay`` milliseconds, rounded up to two significant digits.
 
         Raises:
             PublishError: It is not started, or not any more.
             ValueError: The delay is negative.
         """
-        return self._publishing.delay(publication, queue=queue, delay=delay)
+        return self._publishing.delay(
+            publication, queue=queue, delay=delay, exchange=exchange, routing_key=routing_key
+        )
+
+    def expect_delays(
+        self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Find out the type of a queue whenever connected, and keep the delay queues of a quorum queue declared.
+
+        Raises:
+            BrokerError: It was started already.
+        """
+        self._publishing.expect_delays(queue, delays, exchange=exchange, routing_key=routing_key)
 
     def stop(self, deadline: float) -> None:
         """Wait for outstanding confirms, write the verdicts that are left, close the connection, end the thread."""

@@ -147,6 +147,14 @@ class Endpoints:
         self._failed = 0
         return connection
 
+    def connect_apart(self, name: str) -> LinkConnection:
+        """A further connection to the current host, for a question that may cost it; the caller closes it.
+
+        Raises:
+            Exception: Whatever went wrong.
+        """
+        return self.connect(name, Waker(), lambda: False, lambda reason: None, lambda: None)
+
     def move_on(self) -> bool:
         """Turn to the next host after a failure.
 

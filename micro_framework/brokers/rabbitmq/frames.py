@@ -31,7 +31,10 @@ __all__ = [
     "RETURN",
     "FrameBuffer",
     "ack_frame",
+    "bind_exchange_frame",
+    "bind_queue_frame",
     "body_size",
+    "declare_exchange_frame",
     "declare_queue_frame",
     "pack_properties",
     "publish_frames",
@@ -179,6 +182,32 @@ def declare_queue_frame(
     """``queue.declare`` that asks for no answer; a refusal still closes the channel."""
     values = (0, name, passive, durable, False, False, True, dict(arguments or {}))
     return frame(METHOD, channel, pack(">HH", 50, 10) + dumps("BsbbbbbF", values))
+
+
+def declare_exchange_frame(
+    channel: int,
+    name: str,
+    kind: str,
+    *,
+    passive: bool = False,
+    durable: bool = False,
+    arguments: Mapping[str, Any] | None = None,
+) -> bytes:
+    """``exchange.declare`` that asks for no answer; a refusal still closes the channel, or the connection."""
+    values = (0, name, kind, passive, durable, False, False, True, dict(arguments or {}))
+    return frame(METHOD, channel, pack(">HH", 40, 10) + dumps("BssbbbbbF", values))
+
+
+def bind_queue_frame(channel: int, queue: str, exchange: str, routing_key: str) -> bytes:
+    """``queue.bind`` that asks for no answer; a refusal still closes the channel."""
+    return frame(METHOD, channel, pack(">HH", 50, 20) + dumps("BsssbF", (0, queue, exchange, routing_key, True, {})))
+
+
+def bind_exchange_frame(channel: int, destination: str, source: str, routing_key: str) -> bytes:
+    """``exchange.bind`` (RabbitMQ's) that asks for no answer; a refusal still closes the channel."""
+    return frame(
+        METHOD, channel, pack(">HH", 40, 30) + dumps("BsssbF", (0, destination, source, routing_key, True, {}))
+    )
 
 
 def pack_properties(properties: Properties) -> bytes:

@@ -8,14 +8,17 @@ publications) and calls `Link.flush`. One of the callers gets the gate and write
 others leave at once, their words already on the way. Nobody waits inside: what the kernel does not take is sent by the
 reader when there is room (see `transport`), and until then the gate stays shut.
 
-Reading: `run` polls the socket and a waker; jobs (cancel, declare) are handed to it by `call`.
+Reading: `run` polls the socket and a waker; jobs (cancel, declare) are handed to it by `call`, or set for later.
 """
 
+import heapq
 import logging
 import os
 import weakref
 from collections import deque
 from collections.abc import Callable
+from itertools import count
+from math import inf
 from threading import Condition, Event, Lock, Thread, current_thread
 from time import monotonic
 from typing import Protocol
@@ -93,6 +96,8 @@ class Link:
         self._reconnection = Reconnection()
         self.gate = Lock()  # while it is held nobody else writes
         self._jobs: deque[Job] = deque()
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
         self._changed = Condition()
         self.connection: LinkConnection | None = None
         self._writable: LinkConnection | None = None
@@ -144,6 +149,22 @@ class Link:
         connection = self._writable
         return int(connection.frame_max) if connection is not None else 131072
 
+    @property
+    def address(self) -> str:
+        """The host it is connected to, or tries next; without a password."""
+        return str(self._endpoints.current)
+
+    def connect_apart(self, name: str) -> LinkConnection:
+        """Another connection to the same host, for the reading thread to use and to close.
+
+        Args:
+            name: What the broker lists it as.
+
+        Raises:
+            Exception: Whatever went wrong.
+        """
+        return self._endpoints.connect_apart(name)
+
     def wait_ready(self, deadline: float) -> bool:
         """Wait until ready, refused, stopped, or the deadline."""
         with self._changed:
@@ -183,6 +204,10 @@ class Link:
         self._jobs.append(job)
         self._wake()
         return job
+
+    def call_later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Have something done in so many seconds, if the connection lasts until then; on the reading thread only."""
+        heapq.heappush(self._later, (monotonic() + seconds, next(self._order), work))
 
     def call(self, work: Callable[[], None], deadline: float) -> bool:
         """Have something done on the reading thread, now if this is it, and wait for that.
@@ -277,15 +302,20 @@ class Link:
         assert connection is not None
         while True:
             self._run_jobs()
+            self._run_due()
             self.flush()
             # Looked at last: a job that waits for an answer takes every wake-up meanwhile.
             if self._stopping():
                 return
-            connection.serve()
+            connection.serve(self._later[0][0] if self._later else inf)
 
     def _run_jobs(self) -> None:
         while self._jobs:
             self._jobs.popleft().run()
+
+    def _run_due(self) -> None:
+        while self._later and self._later[0][0] <= monotonic():
+            heapq.heappop(self._later)[2]()
 
     def _close_politely(self) -> None:
         connection, deadline = self.connection, self._stop_at
@@ -300,6 +330,7 @@ class Link:
         with self.gate:
             self._writable = None
         self.blocked = False
+        self._later.clear()
         connection, self.connection = self.connection, None
         if connection is not None:
             connection.drop()

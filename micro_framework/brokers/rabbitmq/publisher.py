@@ -3,31 +3,44 @@
 Any thread packs its message, appends it to a channel's outbox and flushes the link; whoever gets the link's gate
 numbers and writes everything in the outbox. What is written waits under its number until the broker's answer comes.
 When the connection or the channel is lost, what waits goes back to the head of the outbox, in order, and is sent again.
+
+Of the queues that messages will be delayed for (`expect_delays`) each new connection asks the type, before any delay is
+published on it. Then the delay queues of the quorum ones are declared, and again every few minutes, so that they are
+there and old when they are needed.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
+
+import amqp
 
 from micro_framework.brokers.port import DoorEvents, Publication
 from micro_framework.brokers.rabbitmq.blame import locked_queue, missing_exchange
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
-from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
-from micro_framework.brokers.rabbitmq.delays import held_back, packed
-from micro_framework.brokers.rabbitmq.frames import publish_frames
+from micro_framework.brokers.rabbitmq.delays import KEPT, Way, held_back, packed
+from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
 from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.plugin import require_plugin
 from micro_framework.brokers.rabbitmq.refusals import readable
-from micro_framework.exceptions import BrokerRefused, PublishError
+from micro_framework.brokers.rabbitmq.targets import Targets, holding_for, type_of
+from micro_framework.exceptions import BrokerError, BrokerRefused, PublishError
 from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["RabbitMQPublisher"]
 
 logger = logging.getLogger(__name__)
 
-PUBLISH_CHANNEL, DELAY_CHANNEL = 1, 2
+PUBLISH_CHANNEL, DELAY_CHANNEL, KEEP_CHANNEL = 1, 2, 3
 DECLARE_SECONDS = 10.0
+ASK_SECONDS = 5.0
+"""Longest wait for the type of a queue."""
+KEEP_SECONDS = KEPT / 1000 / 6
+"""How often the delay queues of quorum queues are declared again: five of six may fail."""
 
 
 class RabbitMQPublisher:
@@ -36,15 +49,19 @@ class RabbitMQPublisher:
     Args:
         link_for: Gives the connection.
         adoptions: Who tells of exchanges with other flags.
+        delayed_by_plugin: Whether the broker's plugin holds back what is delayed, and not queues.
     """
 
-    def __init__(self, link_for: LinkFor, adoptions: Adoptions) -> None:
+    def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, delayed_by_plugin: bool = False) -> None:
         self._adoptions = adoptions
+        self._targets = Targets(plugin=delayed_by_plugin)
         self._exchanges: list[Exchange] = []
         self._queues: list[Queue] = []
         self._direct = ConfirmingChannel(PUBLISH_CHANNEL, self._on_channel_closed)
         self._delayed = ConfirmingChannel(DELAY_CHANNEL, self._on_channel_closed)
         self._channels = (self._direct, self._delayed)
+        self._keeping: deque[bytes] = deque()  # declarations of delay queues to be written
+        self._can_keep = False
         self._unchecked: set[str] = set()  # exclusive queues: they exist, but may not be looked at from here
         self._refusal: BrokerRefused | None = None
         self._closing = False
@@ -87,19 +104,35 @@ class RabbitMQPublisher:
         )
         return self._hand_in(self._direct, pending)
 
-    def delay(self, publication: Publication, *, queue: str, delay: int) -> PendingPublish:
-        """Put a message into one queue after ``delay`` milliseconds, rounded up to two significant digits.
+    def delay(
+        self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
+    ) -> PendingPublish:
+        """Have a message come back to a queue after ``delay`` milliseconds, rounded up to two significant digits.
 
         Raises:
             PublishError: The publisher is not started, or not any more.
             ValueError: The delay is negative.
         """
-        held = held_back(publication, queue, delay)
+        way = Way.of(queue, exchange, routing_key)
+        held = held_back(publication, way, delay, self._targets.holding(queue))
 
         def pack(frame_max: int) -> bytes:
             return packed(held, DELAY_CHANNEL, frame_max, check_queue=queue not in self._unchecked)
 
-        return self._hand_in(self._delayed, PendingPublish(held.publication, pack, True, self._state, queue))
+        pending = PendingPublish(held.publication, pack, True, self._state, queue, exchange)
+        return self._hand_in(self._delayed, pending)
+
+    def expect_delays(
+        self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
+    ) -> None:
+        """Find out the type of a queue whenever connected, and keep the delay queues of a quorum queue declared.
+
+        Raises:
+            BrokerError: It was started already.
+        """
+        if self._link.started:
+            raise BrokerError(f"{self._link.title} is started already; say which delays to expect before start()")
+        self._targets.expect(queue, Way.of(queue.name, exchange, routing_key), delays)
 
     def stop(self, deadline: float) -> None:
         """Wait for outstanding confirms, close the connection, end the thread."""
@@ -147,23 +180,33 @@ class RabbitMQPublisher:
     # What the link asks, see `LinkOwner`.
 
     def set_up(self, connection: LinkConnection) -> None:
-        """Declare everything, open the channels in confirm mode."""
+        """Declare everything, learn what is to be known of targets, open the channels in confirm mode."""
         self._declare(connection, self._exchanges, self._queues)
         for channel in self._channels:
             channel.open(connection)
+        if self._targets:
+            self._open_keep_channel(connection)
+            self._learn_targets(connection)
 
     def has_output(self) -> bool:
-        return self._direct.has_output or self._delayed.has_output
+        return self._direct.has_output or self._delayed.has_output or (bool(self._keeping) and self._can_keep)
 
     def take_output(self) -> bytes:
         size = self._link.frame_max
-        return self._direct.take(size) + self._delayed.take(size)
+        return self._direct.take(size) + self._delayed.take(size) + self._take_keeping()
+
+    def _take_keeping(self) -> bytes:
+        if not self._can_keep:
+            return b""
+        frames = [self._keeping.popleft() for _ in range(len(self._keeping))]
+        return b"".join(frames)
 
     def output_written(self) -> None:
         for channel in self._channels:
             channel.finish_unconfirmed()
 
     def lost(self, error: BaseException) -> None:
+        self._can_keep = False
         with self._link.gate:
             for channel in self._channels:
                 channel.take_back()
@@ -183,6 +226,47 @@ class RabbitMQPublisher:
             declarer.exchanges(exchanges)
             for queue in queues:
                 declarer.queue(queue)
+
+    def _learn_targets(self, connection: LinkConnection) -> None:
+        if self._targets.plugin and self._targets:
+            require_plugin(self._link.connect_apart(f"{self._link.title} probe"), self._link.address)
+        self._ask_for_types(connection)
+        self._link.call_later(0, self._keep_delay_queues)
+
+    def _ask_for_types(self, connection: LinkConnection) -> None:
+        """Where there is no answer, what is safe for every type is used meanwhile.
+
+        A queue that is out of order must not keep anything else from being published.
+        """
+        declarer = Declarer(connection, self._adoptions)
+        for target in self._targets.unsure():
+            target.holding = None
+            try:
+                with connection.within(ASK_SECONDS):
+                    target.holding = holding_for(type_of(target.queue, declarer, connection.server_properties))
+            except (amqp.ChannelError, TimeoutError) as error:
+                logger.info("%s: the type of queue %r is not known: %s", self._link.title, target.queue.name, error)
+                declarer = Declarer(connection, self._adoptions)  # that channel may still get its answer
+
+    def _keep_delay_queues(self) -> None:
+        """Have the delay queues of quorum queues declared, without waiting for that."""
+        for target in self._targets if not self._targets.plugin else ():
+            for name, arguments in target.delay_queues():
+                self._keeping.append(declare_queue_frame(KEEP_CHANNEL, name, durable=True, arguments=arguments))
+        self._link.flush()
+        self._link.call_later(KEEP_SECONDS, self._keep_delay_queues)
+
+    def _open_keep_channel(self, connection: LinkConnection) -> None:
+        channel: LinkChannel = connection.channel(KEEP_CHANNEL)
+        channel.on_closed = self._on_keep_channel_closed
+        self._keeping.clear()
+        self._can_keep = True
+
+    def _on_keep_channel_closed(self, error: Exception) -> None:
+        """Publishing a delay declares its queue too, so this is no reason to give anything up."""
+        self._can_keep = False
+        logger.warning("%s: a delay queue cannot be kept: %s", self._link.title, readable(error))
+        self._link.post(lambda: self._with_connection(self._open_keep_channel))
 
     def _declare_now(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
         self._with_connection(lambda connection: self._declare(connection, exchanges, queues))

@@ -42,7 +42,7 @@ def driven_by(route: BoundRoute) -> str:
     """What drives a route, in a word or two."""
     entrypoint = route.entrypoint
     if isinstance(entrypoint, TimeEntrypoint):
-        return f"timer, {entrypoint.interval:g} s"
+        return f"timer, {entrypoint.interval:g} s" if entrypoint.interval else f"cron, {entrypoint.cron}"
     return entrypoint.event_name if isinstance(entrypoint, EventListener) else str(entrypoint)
 
 

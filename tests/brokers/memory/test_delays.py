@@ -9,7 +9,7 @@ NAME = "mf-memory-timer-test"
 
 
 class Bench:
-    """A timer and what it put where, when."""
+    """A timer and what it published, when."""
 
     def __init__(self) -> None:
         lock = threading.RLock()

@@ -73,6 +73,6 @@ def test_another_expiration_is_refused_as_rabbitmq_does(expiration: str) -> None
 def test_a_delayed_message_loses_what_would_expire_or_mark_it() -> None:
     ours = {"x-mine": 1, "x-deathly": 2, "nameko.call_id_stack": ["a"]}
     brokers = {"x-death": [], "x-delivery-count": 1, "x-first-death-queue": "q", "x-last-death-reason": "expired"}
-    message = delayed_message(publication(headers={**ours, **brokers}, expiration="5", delivery_mode=2), "jobs")
+    message = delayed_message(publication(headers={**ours, **brokers}, expiration="5", delivery_mode=2), "", "jobs")
     assert message.properties == Properties(headers=ours, delivery_mode=2)
     assert (message.exchange, message.routing_key, message.expires_in) == ("", "jobs", None)

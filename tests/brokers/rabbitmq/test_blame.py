@@ -11,8 +11,10 @@ from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExc
 from micro_framework.wire.messages import Properties
 
 
-def pending(exchange: str, key: str = "k", body: bytes = b"", queue: str | None = None) -> PendingPublish:
-    return PendingPublish(Publication(exchange, key, body, Properties()), bytes, True, str, queue)
+def pending(
+    exchange: str, key: str = "k", body: bytes = b"", queue: str | None = None, back_through: str = ""
+) -> PendingPublish:
+    return PendingPublish(Publication(exchange, key, body, Properties()), bytes, True, str, queue, back_through)
 
 
 WRITTEN = [
@@ -21,6 +23,7 @@ WRITTEN = [
     pending("", "q"),
     pending("a", body=b"x" * 100),
     pending("", "q.mf-delay.1", queue="q"),
+    pending("", "k@back.mf-delay.1", queue="q2", back_through="back"),
 ]
 
 
@@ -33,6 +36,7 @@ def answer(code: int, text: str, method: tuple[int, int]) -> Exception:
     ("error", "who", "kind"),
     [
         (answer(404, "NOT_FOUND - no exchange 'a' in vhost '/'", (60, 40)), [0, 3], UnknownExchange),
+        (answer(404, "NOT_FOUND - no exchange 'back' in vhost '/'", (40, 10)), [5], UnknownExchange),
         (answer(403, "ACCESS_REFUSED - access to exchange 'b' in vhost '/' refused", (60, 40)), [1], PublishError),
         (
             answer(403, "ACCESS_REFUSED - cannot publish to internal exchange 'b' in vhost '/'", (60, 40)),
@@ -43,8 +47,8 @@ def answer(code: int, text: str, method: tuple[int, int]) -> Exception:
         (answer(406, "inequivalent arg 'x' for queue 'q.mf-delay.1' in vhost '/'", (50, 10)), [4], PublishError),
         (answer(406, "message size 100 is larger than configured max size 50", (60, 40)), [3], MessageTooLarge),
         (answer(406, "message size 100 is larger than max size 50", (60, 40)), [3], MessageTooLarge),
-        (answer(404, "NOT_FOUND - no exchange 'z' in vhost '/'", (60, 40)), [0, 1, 2, 3, 4], PublishError),
-        (answer(406, "PRECONDITION_FAILED - whatever", (60, 40)), [0, 1, 2, 3, 4], PublishError),
+        (answer(404, "NOT_FOUND - no exchange 'z' in vhost '/'", (60, 40)), [0, 1, 2, 3, 4, 5], PublishError),
+        (answer(406, "PRECONDITION_FAILED - whatever", (60, 40)), [0, 1, 2, 3, 4, 5], PublishError),
     ],
 )
 def test_the_brokers_words_name_them(error: Exception, who: list[int], kind: type[PublishError]) -> None:

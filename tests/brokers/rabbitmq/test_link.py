@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import pytest
@@ -207,6 +208,39 @@ def test_a_handler_that_takes_long_holds_up_no_other_door(doors: Doors) -> None:
     doors.send(message("slow"), message("jobs", "quick"))
     assert inbox.bodies(1) == ["quick"]
     leave.set()
+
+
+# Later
+
+
+def test_what_is_set_for_later_is_done_on_the_reading_thread_in_its_turn(doors: Doors) -> None:
+    link = doors.common_publisher._link  # type: ignore[attr-defined]
+    done: SimpleQueue[tuple[str, str]] = SimpleQueue()
+
+    def note(what: str) -> Callable[[], None]:
+        return lambda: done.put((what, threading.current_thread().name))
+
+    def set_three() -> None:
+        link.call_later(0.2, note("second"))
+        link.call_later(0.1, note("first"))
+        link.call_later(0.2, note("third"))
+
+    link.post(set_three)
+    assert [done.get(timeout=SECONDS) for _ in range(3)] == [
+        (what, link.thread_name) for what in ("first", "second", "third")
+    ]
+
+
+def test_what_was_set_for_later_is_forgotten_with_the_connection(doors: Doors, rabbit: VHost) -> None:
+    diary = Diary()
+    publisher = doors.publisher(events=diary.events)
+    diary.wait_for("ready")
+    link = publisher._link  # type: ignore[attr-defined]
+    assert link.call(lambda: link.call_later(3600, lambda: None), soon())
+    assert len(link._later) == 1
+    rabbit.close_connections()
+    diary.wait_for("ready", "lost", "ready")
+    assert link._later == []
 
 
 # Who writes
