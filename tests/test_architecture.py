@@ -19,9 +19,13 @@ PACKAGE = "micro_framework"
 FLOORS = {
     0: ["", "exceptions"],
     1: ["translators", "backoff", "calls", "config", "schedule", "wire"],
-    2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
+    2: [
+        *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints"],
+        *["channel", "parentage"],
+    ],
     3: [
-        *["supervisor", "runner", "signals", "assembly", "services", "routes", "workers", "spawners"],
+        *["runner", "supervisor", "copies", "parcels", "signals"],
+        *["assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
     ],
     4: ["standalone", "testing", "cli", "migrate", "__main__"],
@@ -33,8 +37,9 @@ CHAINS = [
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
-    ["supervisor", "runner", "assembly", "services", "routes", "workers", "spawners"],
-    ["runner", "signals"],
+    ["runner", "assembly", "services", "routes", "workers", "spawners"],
+    ["runner", "supervisor", "copies", "signals"],
+    ["runner", "parcels", "assembly"],
     ["amqp", "rpc"],
     ["amqp", "brokers"],
     ["websocket", "rpc"],
