@@ -115,6 +115,10 @@ class Entrypoint(Extension):
             raise TypeError(f"{self} decorates methods, not the class {function.__name__}; put it on the method to run")
         return declare(function, TargetDeclaration(self))
 
+    def runs_in_one_copy(self) -> bool:
+        """Whether only one of the copies that ``PROCESSES`` asks for starts it, and another when that one has died."""
+        return False
+
     def claim(self) -> str | None:
         """What no second target of the runner may be driven by, in words; None: it shares everything."""
         return None
@@ -161,8 +165,9 @@ class Entrypoint(Extension):
 class TimeEntrypoint(Entrypoint):
     """Calls the target at fixed intervals.
 
-    Every replica of the service ticks. Ticks lie on a fixed grid from the start, so nothing drifts; a tick that comes
-    due while the call before it still runs is left out, so a target never overlaps itself.
+    Every replica of the service ticks; of several copies (``PROCESSES``) one does. Ticks lie on a fixed grid from the
+    start, so nothing drifts; a tick that comes due while the call before it still runs is left out, so a target never
+    overlaps itself.
 
     Args:
         interval: Seconds between ticks, greater than 0.
@@ -201,6 +206,10 @@ class TimeEntrypoint(Entrypoint):
         if self.cluster:
             found.append("TimeEntrypoint(cluster=True) is not built yet; without it every replica ticks")
         return found
+
+    def runs_in_one_copy(self) -> bool:
+        """The copies of a runner are one replica."""
+        return not self.cluster
 
     def setup(self) -> None:
         """Forget any earlier run."""
