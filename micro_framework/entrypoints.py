@@ -138,6 +138,10 @@ class Entrypoint(Extension):
             raise TypeError(f"{self} decorates methods, not the class {function.__name__}; put it on the method to run")
         return declare(function, TargetDeclaration(self))
 
+    def runs_in_one_copy(self) -> bool:
+        """Whether only one of the copies that ``PROCESSES`` asks for starts it, and another when that one has died."""
+        return False
+
     def claim(self) -> str | None:
         """What no second target of the runner may be driven by, in words; None: it shares everything."""
         return None
@@ -198,10 +202,10 @@ class Tick(NamedTuple):
 class TimeEntrypoint(Entrypoint):
     """Calls the target at fixed intervals, or when a cron expression is due.
 
-    Every replica of the service ticks. Ticks lie on a fixed grid, so nothing drifts; a tick that comes due while the
-    call before it still runs is left out, so a target never overlaps itself. An interval's grid begins with the service
-    and goes by a clock that never jumps; cron goes by the wall clock, and ticks once where several points were slept
-    through.
+    Every replica of the service ticks; of several copies (``PROCESSES``) one does. Ticks lie on a fixed grid, so
+    nothing drifts; a tick that comes due while the call before it still runs is left out, so a target never overlaps
+    itself. An interval's grid begins with the service and goes by a clock that never jumps; cron goes by the wall
+    clock, and ticks once where several points were slept through.
 
     A route's ``backoff`` keeps the failed tick in this process: until it is over no other tick comes, and a restart
     forgets it.
@@ -243,6 +247,10 @@ class TimeEntrypoint(Entrypoint):
     def described(self) -> dict[str, Any]:
         """Its interval."""
         return {**super().described(), "interval": self.interval, "eager": self.eager}
+
+    def runs_in_one_copy(self) -> bool:
+        """The copies of a runner are one replica."""
+        return not self.cluster
 
     def setup(self) -> None:
         """Make the timer; forget any earlier run."""

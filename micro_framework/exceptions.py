@@ -18,6 +18,7 @@
     │       ├── UnknownExchange     the exchange does not exist
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
+    ├── CopyFailed                  one of several copies (PROCESSES) cannot run, or did not stop cleanly
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -42,6 +43,7 @@ __all__ = [
     "CallsAbandoned",
     "ConfigError",
     "ConnectionLost",
+    "CopyFailed",
     "DeclarationError",
     "IncorrectSignature",
     "MalformedRequest",
@@ -163,6 +165,23 @@ class CallsAbandoned(MicroFrameworkError):
             f"{running} did not finish within SHUTDOWN_TIMEOUT ({self.seconds:g} s) and had to "
             f"be abandoned; their messages are delivered again: {', '.join(self.calls)}"
         )
+
+
+class CopyFailed(MicroFrameworkError):
+    """One of several copies of a service (``PROCESSES``) cannot run, or did not stop cleanly.
+
+    Args:
+        text: What happened, and to which copy.
+        exit_code: That of the command line.
+    """
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        self.text = text
+        self.exit_code = exit_code
+        super().__init__(text, exit_code)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class WireError(MicroFrameworkError):

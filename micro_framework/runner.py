@@ -6,6 +6,10 @@ before those that hold them, dependencies before entrypoints.
 Stop: entrypoints first, so nothing new comes; then the workers, who finish what runs (greedy: what waits too) while the
 connections are still open; then dependencies; the connections close last, after the last acknowledgement. A connection
 that closes earlier makes the broker deliver running calls again, and they run twice.
+
+Copies: with ``PROCESSES`` the runner that `Runner.start` is called on runs nothing itself; its supervisor starts copies
+of it, each in a process of its own, and there `Runner.start_as` does the work. What may run in one copy only, timers,
+is set up in each and started where the supervisor says.
 """
 
 import logging
@@ -21,22 +25,26 @@ from typing import Any, Self
 from micro_framework.assembly import Declared, RunnerContext, assemble
 from micro_framework.clock import Clock, SystemClock
 from micro_framework.config import Settings
+from micro_framework.copies import Copy, end_unguarded
+from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
-from micro_framework.routes import Observer
+from micro_framework.parcels import pack, unpack
+from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
+from micro_framework.supervisor import Supervisor
 
-__all__ = ["Runner", "RunnerContext"]
+__all__ = ["Runner", "RunnerContext", "run_copy"]
 
 logger = logging.getLogger(__name__)
 
 
 class Runner:
-    """Runs services in this process.
+    """Runs services in this process, or in several copies of it.
 
     ``start()`` blocks until SIGTERM, SIGINT or `request_stop`; as a context manager the services are started and ready
-    inside the block. A runner runs once. Building it checks everything that is declared; nothing connects before it
-    starts.
+    inside the block, in this process. A runner runs once. Building it checks everything that is declared; nothing
+    connects before it starts.
 
     Args:
         services: Service classes, routes and contexts, mixed at will.
@@ -52,11 +60,15 @@ class Runner:
         self, services: Iterable[Declared], config: Mapping[str, Any] | None = None, *, clock: Clock | None = None
     ) -> None:
         self.settings = Settings.from_mapping(config or {})
+        self.services = services if isinstance(services, type | Route | RunnerContext) else tuple(services)
+        self.clock_given = clock is not None
         self.clock = clock or SystemClock()
         self.lifecycle = Lifecycle()
         self.lifecycle.on_change(self.announce)
         self.observers: list[Observer] = []
-        self.assembly = assemble(services, self.settings, self.clock, self.lifecycle, self.observers)
+        self.assembly = assemble(self.services, self.settings, self.clock, self.lifecycle, self.observers)
+        self.supervisor: Supervisor | None = None  # where this process runs copies
+        self.copy: Copy | None = None  # where this process is one
         self.started: list[Extension] = []
         self.taken = False
         self.begun = False
@@ -67,7 +79,12 @@ class Runner:
 
     @property
     def ready(self) -> bool:
-        """Whether everything declared is connected and consuming right now, and nothing is stopping."""
+        """Whether everything declared is connected and consuming right now, and nothing is stopping.
+
+        Of copies: whether each has been ready, and runs.
+        """
+        if self.supervisor is not None:
+            return self.supervisor.ready
         return self.begun and not self.stopped and all(extension.is_ready() for extension in self.started)
 
     def start(self) -> None:
@@ -76,17 +93,64 @@ class Runner:
         SIGTERM and SIGINT stop it gracefully if this is the main thread; a second one ends the process at once, with
         exit code 128 + its number.
 
+        With ``PROCESSES`` greater than 1 the services run in so many processes. Those import what they run, so this
+        belongs under ``if __name__ == "__main__":`` in a script.
+
         Raises:
             SetupFailed: An extension could not be set up.
             BrokerRefused: The broker gave an answer that will not change.
             CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``.
+            DeclarationError: A service cannot be handed to other processes.
+            CopyFailed: A copy died whenever it was started, or did not stop cleanly.
         """
+        if self.settings.processes > 1:
+            self.start_copies()
+        else:
+            with SignalWatch(self.request_stop):
+                self.serve()
+
+    def start_copies(self) -> None:
+        """Run copies of this runner in processes of their own until told to stop."""
+        end_unguarded()
+        with self.transition:
+            self.take()
+            if self.clock_given:
+                raise self.no_copies("the clock that was given lives in one process; leave out clock=")
+            parcel = pack(self.services, self.settings.raw)
+            self.configure_logging()
+            self.supervisor = supervisor = Supervisor(run_copy, (parcel,), self.settings)
+        if not self.endings.empty():
+            supervisor.request_stop()
+        supervisor.run()
+
+    def no_copies(self, reason: str) -> ConfigError:
+        """What to raise where there can be no copies."""
+        problem = f"PROCESSES is {self.settings.processes}, and {reason}"
+        return ConfigError("the configuration cannot be used", [problem])
+
+    def start_as(self, copy: Copy) -> None:
+        """Run as one of several copies, in this process, until told to stop.
+
+        Raises:
+            MicroFrameworkError: As `start`.
+        """
+        self.copy = copy
+        copy.serving(self.request_stop)
+        self.serve()
+
+    def serve(self) -> None:
+        """Run in this process until told to stop."""
         self.lifecycle.on_failure(self.endings.put)
-        with SignalWatch(self.request_stop):
-            self.begin()
-            self.stop_after(self.endings.get())
+        self.begin()
+        if self.copy is not None:
+            self.copy.started(len(self.held_back()), self.start_held_back)
+        self.stop_after(self.endings.get())
 
     def __enter__(self) -> Self:
+        if self.settings.processes > 1:
+            raise self.no_copies(
+                "`with Runner(...)` runs the services in this one; call Runner(...).start(), or set PROCESSES: 1"
+            )
         self.begin()
         try:
             self.wait_ready()
@@ -105,6 +169,8 @@ class Runner:
     def request_stop(self) -> None:
         """Let `start` stop and return. Thread safe."""
         self.endings.put(None)
+        if self.supervisor is not None:
+            self.supervisor.request_stop()
 
     def wait_ready(self) -> None:
         """Wait until everything is connected and consuming.
@@ -127,15 +193,19 @@ class Runner:
     def begin(self) -> None:
         """Set up and start everything; whatever fails, what had begun is stopped."""
         with self.transition:
-            if self.taken or self.stopped:
-                raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
-            self.taken = True
+            self.take()
             self.configure_logging()
             try:
                 self.start_everything()
             except BaseException:
                 self.stop()
                 raise
+
+    def take(self) -> None:
+        """Note that this runner has been started."""
+        if self.taken or self.stopped:
+            raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")
+        self.taken = True
 
     def start_everything(self) -> None:
         """The order of the start, see the top of this module."""
@@ -145,18 +215,42 @@ class Runner:
         self.clock.start()
         for spawner in self.assembly.spawners.values():
             spawner.start()
+        held_back = self.held_back()
         for extension in ordered:
-            self.started.append(extension)
-            perform(extension, "start")
+            if extension not in held_back:
+                self.started.append(extension)
+                perform(extension, "start")
         self.begun = True
         self.lifecycle.notify()
         self.announce()
 
+    def held_back(self) -> list[Entrypoint]:
+        """The entrypoints that this process starts only if it is the one copy that runs them."""
+        routes = self.assembly.routes if self.copy is not None else ()
+        return [route.entrypoint for route in routes if route.entrypoint.runs_in_one_copy()]
+
+    def start_held_back(self) -> None:
+        """This is the one copy that runs them. Returns at once; while a stop is under way they do not start."""
+        if not self.transition.acquire(blocking=False):
+            return
+        try:
+            for entrypoint in () if self.stopped else self.held_back():
+                self.started.append(entrypoint)
+                perform(entrypoint, "start")
+        except MicroFrameworkError as error:
+            self.lifecycle.fail(error)
+        finally:
+            self.transition.release()
+
     def announce(self) -> None:
-        """Log one line when everything is ready for the first time; connections log their own comings and goings."""
+        """Tell once that everything is ready, in one line; connections log their own comings and goings."""
         if self.ready and self.announcement.acquire(blocking=False):
             targets = Counter(route.service for route in self.assembly.routes)
-            logger.info("ready: %s", ", ".join(f"{service} ({count} targets)" for service, count in targets.items()))
+            what = ", ".join(f"{service} ({count} targets)" for service, count in targets.items())
+            if self.copy is not None:
+                self.copy.ready(what)
+            else:
+                logger.info("ready: %s", what)
             self.lifecycle.all_ready()
 
     def configure_logging(self) -> None:
@@ -174,12 +268,18 @@ class Runner:
 
         Raises:
             CallsAbandoned: Calls were still running after ``SHUTDOWN_TIMEOUT``; everything else was stopped anyway.
+                (Of copies, `start` raises that.)
         """
+        if self.supervisor is not None:
+            self.supervisor.stop()
+            return
         with self.transition:
             if self.stopped:
                 return
             self.stopped = True
             self.endings.put(None)  # whoever stopped it, `start` returns
+            if self.copy is not None:
+                self.copy.stopping()
             if self.begun:
                 logger.info("stopping; running calls have %g s to finish", self.settings.shutdown_timeout)
             abandoned = self.stop_everything()
@@ -220,3 +320,14 @@ class Runner:
                 extension.stop()
             except Exception:
                 logger.exception("%s could not be stopped cleanly", extension)
+
+
+def run_copy(copy: Copy, parcel: bytes) -> None:
+    """What each copy of a runner runs that was made in a program.
+
+    Args:
+        copy: The copy.
+        parcel: The services and the configuration, see `parcels`.
+    """
+    services, config = unpack(parcel)
+    Runner(services, config).start_as(copy)

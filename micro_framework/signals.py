@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-__all__ = ["STOP_SIGNALS", "SignalWatch"]
+__all__ = ["STOP_SIGNALS", "SignalWatch", "end_at_once"]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -35,12 +35,14 @@ class SignalWatch:
     """Watches for SIGTERM and SIGINT inside its block; not outside of the main thread, where Python allows none of it.
 
     Args:
-        on_stop: Called at the first signal, on the thread ``mf-signals``; must return at once. At the second signal the
-            process ends with exit code 128 + its number.
+        on_stop: Called at the first signal, on the thread ``mf-signals``; must return at once.
+        on_again: Called with its number at every later one, there too. None: the process ends with exit code 128 + the
+            number, see `end_at_once`.
     """
 
-    def __init__(self, on_stop: Callable[[], None]) -> None:
+    def __init__(self, on_stop: Callable[[], None], on_again: Callable[[int], None] | None = None) -> None:
         self.on_stop = on_stop
+        self.on_again = on_again or end_at_once
         self.previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -83,11 +85,11 @@ class SignalWatch:
                 first = (number, now)
                 self.on_stop()
             elif number != first[0] or now - first[1] > SAME_SECONDS:
-                end_at_once(number)
+                self.on_again(number)
 
 
 def end_at_once(number: int) -> None:
-    """Say so and end the process; also where nobody reads stderr any more."""
+    """End the process because of a second signal, with exit code 128 + its number, and say so if anybody reads it."""
     try:
         os.write(sys.stderr.fileno(), FAREWELL)
     finally:

@@ -19,9 +19,13 @@ PACKAGE = "micro_framework"
 FLOORS = {
     0: ["", "exceptions"],
     1: ["translators", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
-    2: ["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
+    2: [
+        *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
+        *["channel", "parentage"],
+    ],
     3: [
-        *["supervisor", "runner", "signals", "assembly", "services", "routes", "workers", "spawners"],
+        *["runner", "supervisor", "copies", "parcels", "signals"],
+        *["assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
     ],
     4: ["standalone", "testing", "cli", "migrate", "__main__"],
@@ -34,8 +38,9 @@ CHAINS = [
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
     ["entrypoints", "timers", "clock"],
-    ["supervisor", "runner", "assembly", "services", "routes", "workers", "spawners"],
-    ["runner", "signals"],
+    ["runner", "assembly", "services", "routes", "workers", "spawners"],
+    ["runner", "supervisor", "copies", "signals"],
+    ["runner", "parcels", "assembly"],
     ["amqp", "rpc"],
     ["amqp", "brokers"],
     ["websocket", "rpc"],

@@ -74,6 +74,12 @@ def test_a_timers_arguments_are_checked(arguments: dict[str, Any], problem: str)
     assert problem in found
 
 
+def test_of_several_copies_one_runs_timers_unless_the_cluster_chooses() -> None:
+    assert not Entrypoint().runs_in_one_copy()
+    assert TimeEntrypoint(60).runs_in_one_copy()
+    assert not TimeEntrypoint(60, cluster=True).runs_in_one_copy()
+
+
 class Ticker:
     """The timer in a running service: ticks begin and end when the test says so."""
 

@@ -10,6 +10,7 @@ from micro_framework import exceptions
 from micro_framework.exceptions import (
     CallsAbandoned,
     ConfigError,
+    CopyFailed,
     DeclarationError,
     MicroFrameworkError,
     NotInjected,
@@ -59,6 +60,7 @@ def test_several_problems_stand_in_a_list() -> None:
     [
         (CallsAbandoned(["Orders.create"], 1.5), "1 running call did not finish within SHUTDOWN_TIMEOUT (1.5 s)"),
         (CallsAbandoned(["Orders.create", "Orders.pay"], 30), "2 running calls did not finish"),
+        (CopyFailed("copy-1 was killed by SIGKILL", 2), "copy-1 was killed by SIGKILL"),
         (UnserializableValueError({1}), "Unserializable value: `{1}`"),
         (UnknownService("payments"), "Unknown service `payments`"),
         (RemoteError("KeyError", "'a'"), "KeyError 'a'"),

@@ -5,6 +5,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -20,12 +21,15 @@ import pytest
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.calls import Attempt
+from micro_framework.channel import Channel
+from micro_framework.copies import Copy
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint, TimeEntrypoint
 from micro_framework.exceptions import (
     BrokerRefused,
     CallsAbandoned,
     ConfigError,
+    DeclarationError,
     MicroFrameworkError,
     SetupFailed,
     StartTimeout,
@@ -34,7 +38,7 @@ from micro_framework.extensions import Extension
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import CallbackRoute, Route, route
 from micro_framework.runner import Runner, RunnerContext
-from micro_framework.testing import running, wait_for
+from micro_framework.testing import ManualClock, running, wait_for
 from micro_framework.wire.naming import event_queue
 from tests.outside import SECONDS, Outside, given, memory_uri, recording
 
@@ -590,6 +594,126 @@ def test_a_call_that_does_not_end_after_a_signal_is_abandoned(service: Callable[
     assert output == ""
     assert "1 running call did not finish within SHUTDOWN_TIMEOUT (0.05 s)" in errors
     assert "Orders.work" in errors
+
+
+# -- copies; that they run is in test_supervisor
+
+
+def test_a_block_has_no_room_for_copies() -> None:
+    runner = Runner([Waiting], {"PROCESSES": 2})
+    with pytest.raises(ConfigError, match=r"PROCESSES is 2, and `with Runner\(\.\.\.\)` runs the services in this one"):
+        runner.__enter__()
+    with (
+        pytest.raises(ConfigError, match="PROCESSES is 2"),
+        running(Waiting, config={"PROCESSES": 2, "AMQP_URI": None}),
+    ):
+        pass
+
+
+def test_copies_have_clocks_of_their_own() -> None:
+    runner = Runner([Waiting], {"PROCESSES": 2}, clock=ManualClock())
+    with pytest.raises(ConfigError, match="the clock that was given lives in one process"):
+        runner.start()
+
+
+def test_what_cannot_be_handed_to_copies_is_refused_before_any_starts() -> None:
+    local = type("Local", (Waiting,), {})
+    with pytest.raises(DeclarationError, match="class Local cannot be handed to other processes"):
+        Runner([local], {"PROCESSES": 2}).start()
+
+
+class Recorded(Copy):
+    """A copy without a supervisor, that writes down what it says."""
+
+    def __init__(self) -> None:
+        self.stream, self.other = socket.socketpair()
+        super().__init__("copy-1", Channel(self.stream, SECONDS))
+        self.said: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def started(self, timers: int, on_timers: Callable[[], None]) -> None:
+        super().started(timers, on_timers)
+        self.said.put(f"started, {timers} timers held back")
+
+    def ready(self, what: str) -> None:
+        self.said.put(f"ready: {what}")
+
+    def stopping(self) -> None:
+        self.said.put("stopping")
+
+
+@contextmanager
+def as_copy(runner: Runner) -> Iterator[Recorded]:
+    copy = Recorded()
+    thread = threading.Thread(target=runner.start_as, args=[copy])
+    thread.start()
+    try:
+        yield copy
+    finally:
+        copy.asked_to_stop()
+        thread.join(SECONDS)
+        copy.channel.close()
+        copy.other.close()
+    assert not thread.is_alive()
+
+
+def test_a_copy_says_how_far_it_is_and_holds_timers_back_until_it_is_the_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    ticked = threading.Event()
+    eager = type("Eager", (), {"name": "eager", "tick": TimeEntrypoint(60, eager=True)(lambda self: ticked.set())})
+    runner = Runner([eager, Waiting], {"PROCESSES": 2})
+    (slow,) = runner.assembly.dependencies()
+    with as_copy(runner) as copy:
+        assert copy.said.get(timeout=SECONDS) == "started, 2 timers held back"
+        slow.ready = True  # type: ignore[attr-defined]
+        runner.lifecycle.notify()
+        assert copy.said.get(timeout=SECONDS) == "ready: eager (1 targets), waiting (1 targets)"
+        assert [extension for extension in runner.started if isinstance(extension, Entrypoint)] == []
+        copy.obey({"name": "timers"})
+        assert ticked.wait(SECONDS)
+    assert copy.said.get(timeout=SECONDS) == "stopping"
+    assert not [message for message in caplog.messages if message.startswith("ready:")], "the supervisor says that"
+
+
+def test_a_copy_that_stops_starts_no_timers() -> None:
+    written, runner = with_diary()
+    (entrypoint,) = runner.assembly.entrypoints()
+    entrypoint.runs_in_one_copy = lambda: True  # type: ignore[attr-defined]
+    with as_copy(runner) as copy:
+        assert copy.said.get(timeout=SECONDS) == "ready: orders (1 targets)"
+        assert copy.said.get(timeout=SECONDS) == "started, 1 timers held back"
+        with runner.transition:  # as a stop does
+            asking = threading.Thread(target=copy.obey, args=[{"name": "timers"}])
+            asking.start()
+            asking.join(SECONDS)
+            assert not asking.is_alive()
+    copy.obey({"name": "timers"})
+    assert "entrypoint.start" not in written
+    assert written[-2:] == ["dependency.stop", "nested.stop"]
+
+
+def test_timers_that_cannot_start_end_the_copy() -> None:
+    written: list[str] = []
+    failing = DiaryEntrypoint(written, "start")
+    failing.runs_in_one_copy = lambda: True  # type: ignore[method-assign]
+    runner = Runner([Route(lambda: None, failing)], {"SERVICE_NAME": "orders"})
+    raised: list[BaseException] = []
+    copy = Recorded()
+
+    def start() -> None:
+        try:
+            runner.start_as(copy)
+        except SetupFailed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert copy.said.get(timeout=SECONDS).startswith("ready")
+    assert copy.said.get(timeout=SECONDS).startswith("started")
+    copy.obey({"name": "timers"})
+    thread.join(SECONDS)
+    copy.channel.close()
+    copy.other.close()
+    assert [str(error) for error in raised] == ["DiaryEntrypoint: start failed: ValueError: broken"]
 
 
 def test_a_failure_after_the_start_of_a_block_is_logged(caplog: pytest.LogCaptureFixture) -> None:

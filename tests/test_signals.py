@@ -64,6 +64,29 @@ def insist(program, number):
     raise AssertionError("it did not end")
 
 
+INSISTENT = """
+import queue
+from micro_framework.signals import SignalWatch
+
+again = queue.SimpleQueue()
+with SignalWatch(lambda: print("stopping", flush=True), again.put):
+    print("watching", flush=True)
+    print([again.get() for _ in range(2)], flush=True)
+"""
+
+
+def test_what_a_later_signal_does_can_be_chosen():
+    with subprocess.Popen([sys.executable, "-c", INSISTENT], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "watching\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "stopping\n"
+            insist(process, signal.SIGINT)
+            assert process.stdout.read() == f"[{signal.SIGINT}, {signal.SIGINT}]\n"
+        finally:
+            process.kill()
+
+
 def test_a_signal_that_comes_twice_at_once_is_one_request(program):
     program.send_signal(signal.SIGTERM)
     program.send_signal(signal.SIGTERM)

@@ -23,21 +23,32 @@ CALL_ATTRIBUTES = ("service", "method", "call_id")
 QUIET_LIBRARIES = ("amqp", "kombu")
 
 
+ONLY_PROCESS = "MainProcess"
+"""What the standard library calls a process that has no name of its own."""
+
+
+def process_of(record: logging.LogRecord) -> str | None:
+    """The name of the process that logged, such as ``copy-1``; None where there is but one."""
+    return None if record.processName == ONLY_PROCESS else record.processName
+
+
 class TextFormatter(logging.Formatter):
-    """Local time, level, logger and message, and the call's id where there is one."""
+    """Local time, level, process where there are several, logger and message, and the call's id where there is one."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-8s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)-8s %(where)s%(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Format the first line."""
+        process = process_of(record)
+        record.where = f"{process} " if process else ""
         line = super().formatMessage(record)
         call_id = getattr(record, "call_id", None)
         return line if call_id is None else f"{line} [{call_id}]"
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line: time (ISO, UTC), level, logger, message; the call and the exception if any."""
+    """One object a line: time (ISO, UTC), level, logger, message; the process, the call and the exception if any."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Format a record; a value that JSON does not know goes out as its ``str``."""
@@ -47,6 +58,8 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if process := process_of(record):
+            entry["process"] = process
         entry |= {name: getattr(record, name) for name in CALL_ATTRIBUTES if hasattr(record, name)}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

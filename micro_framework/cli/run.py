@@ -7,12 +7,14 @@ import click
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
 from micro_framework.cli.options import configured, with_config
-from micro_framework.exceptions import MicroFrameworkError
+from micro_framework.exceptions import CopyFailed, MicroFrameworkError
 
 if TYPE_CHECKING:
+    from micro_framework.config import Settings
+    from micro_framework.copies import Copy
     from micro_framework.runner import Runner
 
-__all__ = ["run"]
+__all__ = ["run", "run_copy"]
 
 
 @click.command()
@@ -26,20 +28,67 @@ def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, 
 
     The first signal stops gracefully: running calls finish, for at most SHUTDOWN_TIMEOUT seconds. A second
     one ends the process at once.
+
+    With PROCESSES in the configuration, so many copies run, each in a process of its own.
     """
     try:
-        build(services, configured(config_path, defines, broker)).start()
+        start(services, configured(config_path, defines, broker))
+    except CopyFailed as error:
+        raise (WrongUsageError if error.exit_code == WrongUsageError.exit_code else FailedError)(str(error)) from error
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
 
 
-def build(specs: Sequence[str], config: dict[str, Any]) -> "Runner":
-    """Set up logging, find the services and make their runner."""
-    from micro_framework.cli.loading import load, put_current_directory_first
+def start(specs: Sequence[str], config: dict[str, Any]) -> None:
+    """Run the services, here or in copies; returns after a clean stop."""
     from micro_framework.cli.logs import configure_logging
-    from micro_framework.services import has_entrypoint
+    from micro_framework.config import Settings
 
     configure_logging(logging_of(config))
+    if config.get("PROCESSES") not in (None, 1):
+        # The services are for the copies to load: this process only watches them, and nothing of theirs can harm it.
+        start_copies(Settings.from_mapping(config), specs, config)
+        return
+    runner = build(specs, config)
+    if runner.settings.processes > 1:  # it is the user's module's own
+        start_copies(runner.settings, specs, config)
+    else:
+        runner.start()
+
+
+def start_copies(settings: "Settings", specs: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Run the services in as many processes as the configuration asks for."""
+    from micro_framework.supervisor import Supervisor
+
+    Supervisor(run_copy, (specs, config), settings).run()
+
+
+def run_copy(copy: "Copy", specs: Sequence[str], config: dict[str, Any]) -> None:
+    """What a copy runs: it loads the services for itself.
+
+    Args:
+        copy: The copy.
+        specs: ``module`` or ``module:Class``, several.
+        config: The configuration, as it was when the command began.
+
+    Raises:
+        MicroFrameworkError: It cannot run, or has abandoned calls at its end.
+    """
+    from micro_framework.cli.logs import configure_logging
+
+    configure_logging(logging_of(config))
+    try:
+        runner = build(specs, config)
+    except click.ClickException as error:
+        raise CopyFailed(error.format_message(), error.exit_code) from error
+    runner.start_as(copy)
+
+
+def build(specs: Sequence[str], config: dict[str, Any]) -> "Runner":
+    """Find the services and make their runner."""
+    from micro_framework.cli.loading import load, put_current_directory_first
+    from micro_framework.services import has_entrypoint
+
     put_current_directory_first()
     return runner_for(load(specs, has_entrypoint), config)
 

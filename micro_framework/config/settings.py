@@ -70,6 +70,7 @@ class Settings:
     max_workers: int = 10
     worker_mode: str = "thread"
     prefetch_count: int | None = None
+    processes: int = 1
     task_timeout: float | None = None
     contexts: Mapping[str, ContextSettings] = field(default_factory=dict)
     rpc_timeout: float = 60
@@ -108,7 +109,7 @@ class Settings:
         require_mapping(mapping)
         reading = Reading()
         values = reading.table(mapping, KEYS)
-        problems = [*reading.problems, *workers_twice(values), *misspelt(mapping, extra_keys)]
+        problems = [*reading.problems, *workers_twice(values), *copies_apart(values), *misspelt(mapping, extra_keys)]
         if problems:
             raise ConfigError("the configuration cannot be used", problems)
         return cls(raw=mapping, **attributes(values))
@@ -153,6 +154,15 @@ def workers_twice(values: dict[str, Any]) -> Iterable[str]:
         ours, nameko = entry.get("MAX_WORKERS"), entry.get("max_workers")
         if ours and nameko and ours != nameko:
             yield f"{where}MAX_WORKERS is {ours} and max_workers is {nameko}; they are one key, keep one"
+
+
+def copies_apart(values: dict[str, Any]) -> Iterable[str]:
+    processes, uri = values.get("PROCESSES") or 1, values.get("AMQP_URI")
+    if processes > 1 and isinstance(uri, str) and uri.startswith("memory:"):
+        yield (
+            f"PROCESSES is {processes} and AMQP_URI is the embedded broker, which lives in one process: the copies "
+            "would not hear of each other; use RabbitMQ, or PROCESSES: 1"
+        )
 
 
 def misspelt(mapping: Mapping[Any, Any], extra_keys: Collection[str]) -> Iterable[str]:

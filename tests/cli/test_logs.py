@@ -67,6 +67,13 @@ def test_text_is_for_people():
     assert TextFormatter().format(record(call_id="c.1")).endswith("WARNING  orders: hello you [c.1]")
 
 
+def test_of_several_processes_each_names_itself():
+    made = record(processName="copy-1", call_id="c.1")
+    assert TextFormatter().format(made).endswith("WARNING  copy-1 orders: hello you [c.1]")
+    assert json.loads(JSONFormatter().format(made))["process"] == "copy-1"
+    assert "process" not in json.loads(JSONFormatter().format(record()))
+
+
 @pytest.mark.usefixtures("logging_restored")
 @pytest.mark.parametrize(("stream", "is_json"), [(io.StringIO(), True), (Terminal(), False)])
 def test_the_default_is_text_on_a_terminal_and_json_otherwise(stream, is_json):

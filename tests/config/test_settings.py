@@ -19,6 +19,7 @@ DEFAULTS = {
     "max_workers": 10,
     "worker_mode": "thread",
     "prefetch_count": None,
+    "processes": 1,
     "task_timeout": None,
     "contexts": {},
     "rpc_timeout": 60,
@@ -65,6 +66,9 @@ def test_defaults_are_the_contract():
         ({"MAX_WORKERS": 3, "max_workers": 0}, "max_workers", 3),
         ({"WORKER_MODE": "greedy_thread"}, "worker_mode", "greedy_thread"),
         ({"PREFETCH_COUNT": 2}, "prefetch_count", 2),
+        ({"PROCESSES": 4, "AMQP_URI": "amqp://localhost"}, "processes", 4),
+        ({"PROCESSES": None}, "processes", 1),
+        ({"PROCESSES": 1, "AMQP_URI": "memory://"}, "processes", 1),
         ({"RPC_TIMEOUT": None}, "rpc_timeout", NO_DEADLINE),
         ({"RPC_TIMEOUT": math.inf}, "rpc_timeout", NO_DEADLINE),
         ({"RPC_TIMEOUT": 0.5}, "rpc_timeout", 0.5),
@@ -105,11 +109,11 @@ def test_all_problems_come_in_one_message():
             "AMQP_URI": "redis://u:hunter2@h",
             "AMQP_URL": "x",
             "CONTEXTS": {"slow": {"MAX_WORKERS": 0}},
-            "PROCESSES": 2,
+            "DEAD_LETTER": True,
         }
     )
     assert len(problems) == 5
-    for start in ("AMQP_URI ", "MAX_WORKERS is '10'", "PROCESSES=2 is not built yet", "CONTEXTS.slow.MAX_WORKERS"):
+    for start in ("AMQP_URI ", "MAX_WORKERS is '10'", "DEAD_LETTER=True is not built yet", "CONTEXTS.slow.MAX_WORKERS"):
         assert any(problem.startswith(start) for problem in problems), start
     assert "did you mean AMQP_URI?" in problems[-1]
     assert "hunter2" not in "".join(problems)
@@ -118,7 +122,6 @@ def test_all_problems_come_in_one_message():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("PROCESSES", 2),
         ("WORKER_MODE", "process"),
         ("WORKER_MODE", "greedy_process"),
         ("ENABLE_METRICS", True),
@@ -156,6 +159,13 @@ def test_a_misspelt_key_is_refused_unless_somebody_reads_it(name, meant):
 
 def test_three_letters_away_is_somebody_elses_key():
     assert Settings.from_mapping({"AMQP_HOST": "x", "WEBSOCKET_URL": "x"}).max_workers == 10
+
+
+@pytest.mark.parametrize("uri", ["memory://", "memory://shared"])
+def test_copies_cannot_share_the_embedded_broker(uri):
+    (problem,) = problems_of({"PROCESSES": 2, "AMQP_URI": uri})
+    assert problem.startswith("PROCESSES is 2 and AMQP_URI is the embedded broker")
+    assert "use RabbitMQ, or PROCESSES: 1" in problem
 
 
 def test_two_spellings_must_agree():

@@ -35,9 +35,7 @@ class RabbitMQDuplex:
     def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, delayed_by_plugin: bool = False) -> None:
         self._link = link_for(self)
         self._consuming = RabbitMQConsumer(lambda half: self._link, adoptions, channel=CONSUME_CHANNEL)
-        self._publishing = RabbitMQPublisher(
-            lambda half: self._link, adoptions, delayed_by_plugin=delayed_by_plugin
-        )
+        self._publishing = RabbitMQPublisher(lambda half: self._link, adoptions, delayed_by_plugin=delayed_by_plugin)
         self._halves = (self._consuming, self._publishing)
 
     # The port.
@@ -90,9 +88,7 @@ class RabbitMQDuplex:
             PublishError: It is not started, or not any more.
             ValueError: The delay is negative.
         """
-        return self._publishing.delay(
-            publication, queue=queue, delay=delay, exchange=exchange, routing_key=routing_key
-        )
+        return self._publishing.delay(publication, queue=queue, delay=delay, exchange=exchange, routing_key=routing_key)
 
     def expect_delays(
         self, queue: Queue, delays: Sequence[int], *, exchange: str = "", routing_key: str | None = None
