@@ -18,6 +18,7 @@
     │       ├── UnknownExchange     the exchange does not exist
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
+    ├── WorkerDied                  the worker process that ran a call died
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -58,6 +59,7 @@ __all__ = [
     "Unroutable",
     "UnserializableValueError",
     "WireError",
+    "WorkerDied",
 ]
 
 
@@ -155,6 +157,10 @@ class CallsAbandoned(MicroFrameworkError):
             f"{running} did not finish within SHUTDOWN_TIMEOUT ({self.seconds:g} s) and had to "
             f"be abandoned; their messages are delivered again: {', '.join(self.calls)}"
         )
+
+
+class WorkerDied(MicroFrameworkError):
+    """The worker process that ran a call died: killed, out of memory, a segmentation fault or os._exit."""
 
 
 class WireError(MicroFrameworkError):
