@@ -9,9 +9,10 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
-    "Broker": ["consumer", "description", "publisher"],
+    "Broker": ["browser", "consumer", "description", "durable_after", "publisher"],
+    "Browser": ["count", "get", "ready", "release", "start", "stop", "wait_ready"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
-    "Publisher": ["declare", "delay", "publish", "ready", "start", "stop", "wait_ready"],
+    "Publisher": ["declare", "delay", "ensure", "publish", "ready", "start", "stop", "wait_ready"],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
@@ -30,6 +31,7 @@ def test_a_broker_takes_and_gives_what_the_port_says(any_broker: Broker, doors: 
     confirmation = doors.common_publisher.publish(message("jobs"))
     parts = {
         "Broker": any_broker,
+        "Browser": doors.browser(),
         "Consumer": consumer,
         "Publisher": doors.common_publisher,
         "Confirmation": confirmation,

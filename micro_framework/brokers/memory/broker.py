@@ -4,6 +4,7 @@ import re
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from micro_framework.brokers.memory.browser import MemoryBrowser
 from micro_framework.brokers.memory.consumer import MemoryConsumer
 from micro_framework.brokers.memory.publisher import MemoryPublisher
 from micro_framework.brokers.memory.server import MemoryServer
@@ -59,11 +60,19 @@ class MemoryBroker:
     def description(self) -> str:
         return f"memory://{self._name}"
 
+    @property
+    def durable_after(self) -> float:
+        """Nothing here survives that the process is killed, so nothing is to be waited for."""
+        return 0.0
+
     def consumer(self, name: str) -> MemoryConsumer:
         return MemoryConsumer(self, self._server, name)
 
     def publisher(self, name: str) -> MemoryPublisher:
         return MemoryPublisher(self, self._server, name)
+
+    def browser(self, name: str) -> MemoryBrowser:
+        return MemoryBrowser(self, self._server, name)
 
     def drop_connections(self) -> None:
         """For tests: every open door loses its connection as if the broker had gone, and connects again at once.

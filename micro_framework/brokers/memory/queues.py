@@ -161,6 +161,11 @@ class StoredQueue:
         time_to_live = declared.arguments.get("x-message-ttl")
         self._expires_in = None if time_to_live is None else time_to_live / 1000
 
+    @property
+    def waiting(self) -> int:
+        """How many messages nobody has."""
+        return len(self._ready)
+
     def put(self, message: Message) -> None:
         """Append a message and deliver it if anybody has room."""
         self._ready.append(Entry(message, self._next_position, self._expiry_of(message)))
@@ -180,9 +185,16 @@ class StoredQueue:
             consumption = self._next_with_room()
             if consumption is None:
                 return
+            if (entry := self.take_first()) is not None:
+                consumption.deliver(entry)
+
+    def take_first(self) -> Entry | None:
+        """Take the first message; None where none waits. What has expired is dropped on the way."""
+        while self._ready:
             entry = self._ready.popleft()
             if entry.expires_at is None or monotonic() < entry.expires_at:
-                consumption.deliver(entry)
+                return entry
+        return None
 
     def _next_with_room(self) -> Consumption | None:
         for _ in range(len(self.consumptions)):

@@ -121,6 +121,22 @@ class MemoryServer:
         for binding in queue.bindings:
             self._bind(queue.name, binding.exchange.name, binding.routing_key)
 
+    def ensure_queue(self, queue: Queue, owner: Connection) -> None:
+        """Create a queue, or adopt the one of that name with one log line if its flags differ.
+
+        Raises:
+            BrokerRefused: It asks for what the embedded broker does not have.
+        """
+        known = self._queues.get(queue.name)
+        if known is None:
+            self.declare_queue(queue, owner)
+        elif differences := flags_that_differ(queue_flags(known.declared), queue_flags(queue)):
+            logger.warning("queue %r exists with other flags and is adopted as it is: %s", queue.name, differences)
+
+    def find_queue(self, name: str) -> StoredQueue | None:
+        """A queue by its name, None where there is none."""
+        return self._queues.get(name)
+
     def consume(self, queue: str, prefetch: int, hand_over: Callable[[MemoryDelivery], None]) -> Consumption:
         """Register a consumer on a declared queue; it gets what waits there at once."""
         stored = self._queues[queue]
