@@ -30,7 +30,6 @@ from micro_framework.wire.headers import OWN_PREFIX, is_dead_letter_trace
 from micro_framework.wire.messages import PERSISTENT, TRANSIENT, Properties
 
 __all__ = [
-    "DELIVERY_COUNT",
     "HEADERS_LIMIT",
     "Failure",
     "Parked",
@@ -41,6 +40,7 @@ __all__ = [
     "crashes_of",
     "first_failure_header",
     "is_copy",
+    "is_counted",
     "parked_properties",
     "parked_queue_name",
     "read_parked",
@@ -227,6 +227,11 @@ def origin_of(headers: Mapping[str, Any], exchange: str, routing_key: str) -> di
             case [str(exchange), str(routing_key)]:
                 break
     return {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: routing_key}
+
+
+def is_counted(headers: Mapping[str, Any]) -> bool:
+    """Whether somebody counts how many workers die of a message: we do, or its queue."""
+    return DELIVERY_COUNT in headers or CRASHES in headers
 
 
 def crashes_of(headers: Mapping[str, Any], *, redelivered: bool) -> int:

@@ -128,7 +128,7 @@ KEYS = (
         not_built=lambda it: it == "plugin",
         instead="use queues",
     ),
-    Key("DEAD_LETTER", flag, "false", not_built=bool),
+    Key("DEAD_LETTER", flag, "false"),
     Key("MAX_CRASHES", whole(1), "3"),
     Key("JSON_TYPES", choice("tagged", "plain"), "tagged"),
     Key("rpc_exchange", name, "nameko-rpc"),
