@@ -6,6 +6,7 @@ Nothing here connects, starts or waits.
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import UnionType
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
@@ -235,8 +236,8 @@ class Assembler:
             yield f"context={name!r} names no RunnerContext and no key of CONTEXTS"
         if isinstance(route, CallbackRoute) and route.callback is None:
             yield "a CallbackRoute needs callback_function_path= or callback_target="
-        if route.dead_letter:
-            yield "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
+        if route.dead_letter and (problem := entrypoint.parking_problem()):
+            yield problem
         if route.backoff is not None:
             yield from route.backoff.problems()
             if not entrypoint.retryable:
@@ -280,11 +281,17 @@ class Assembler:
             worker_class=route.worker_class,
             policy=route.backoff.policy if route.backoff else None,
             callback=self.plan(host, callback, None) if callback else None,
+            dead_letter=self.parks(route),
             observers=self.observers,
         )
         self.assembly.routes.append(bound)
         for dependency in dependencies_of(bound):
             self.declared_at.setdefault(dependency, declared_at(dependency, placement.where, target))
+
+    def parks(self, route: Route) -> bool:
+        """Whether what has failed for good is parked; the default counts where that makes sense."""
+        wanted = self.settings.dead_letter if route.dead_letter is None else route.dead_letter
+        return bool(wanted) and route.entrypoint.parking_problem() is None
 
     def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
         """The plan of a target; callbacks have no translators of their own, they get what the target got."""
@@ -345,6 +352,8 @@ def misplaced_in(route: Route) -> Iterator[str]:
     """What is given in a place that wants something else, such as a class where an instance is wanted."""
     if not is_a(route.entrypoint, Entrypoint):
         yield f"its entrypoint must be an instance such as EventListener(...), not {route.entrypoint!r}"
+    if not is_a(route.dead_letter, bool | None):
+        yield f"dead_letter must be True, False or None, not {route.dead_letter!r}"
     if route.backoff is not None and not is_a(route.backoff, AsyncBackOff):
         yield f"backoff must be an AsyncBackOff(...), not {route.backoff!r}"
     for name, dependency in route.dependencies.items():
@@ -369,7 +378,7 @@ def declared_at(dependency: Extension, where: str, target: Target) -> str:
     return f"{target.owner.__qualname__}.{name}" if target.owner and name else where
 
 
-def is_a(value: object, expected: type) -> bool:
+def is_a(value: object, expected: type | UnionType) -> bool:
     """``isinstance`` for values whose type is only declared, by code that nobody may have type checked."""
     return isinstance(value, expected)
 

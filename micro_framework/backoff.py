@@ -13,15 +13,20 @@ from typing import Any
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, FailedAttempt
 
 __all__ = [
+    "HISTORY",
     "HISTORY_LIMIT",
     "LONGEST_DELAY",
     "RetryPolicy",
     "attempt_from_headers",
     "attempt_to_headers",
     "expected_delays",
+    "failed_attempt",
+    "listed_history",
     "matches",
     "next_attempt",
     "next_delay",
+    "parsed_history",
+    "parsed_time",
     "should_retry",
 ]
 
@@ -138,15 +143,19 @@ def next_attempt(
         now: When it failed, aware UTC.
         due: When the next attempt is due, aware UTC.
     """
-    failed = FailedAttempt(attempt.retry_count, now, type(error).__name__, shortened(error))
-    history = (*attempt.history, failed)[-HISTORY_LIMIT:]
+    history = (*attempt.history, failed_attempt(attempt.retry_count, error, now))[-HISTORY_LIMIT:]
     return Attempt(attempt.retry_count + 1, due, policy.max_retries, history)
+
+
+def failed_attempt(attempt: int, error: BaseException, when: datetime) -> FailedAttempt:
+    """The entry of the history for an attempt that failed."""
+    return FailedAttempt(attempt, when, type(error).__name__, shortened(error))
 
 
 def shortened(error: BaseException) -> str:
     """The error's text, cut to `TEXT_LIMIT`; a text that cannot be had is said to be so."""
     try:
-        text = str(error)
+        text = str(error).encode("utf-8", "backslashreplace").decode()  # headers are UTF-8
     except Exception:  # noqa: BLE001 - whatever the __str__ of a user's exception raises
         text = "<its text cannot be had>"
     return text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 1] + "…"
@@ -157,8 +166,13 @@ def attempt_to_headers(attempt: Attempt) -> dict[str, Any]:
     return {
         COUNT: attempt.retry_count,
         LAST: attempt.last_retry.isoformat() if attempt.last_retry else "",
-        HISTORY: [[a.attempt, a.when.isoformat(), a.exc_type, a.text] for a in attempt.history],
+        HISTORY: listed_history(attempt.history),
     }
+
+
+def listed_history(history: Sequence[FailedAttempt]) -> list[list[Any]]:
+    """Failed attempts as a header holds them."""
+    return [[each.attempt, each.when.isoformat(), each.exc_type, each.text] for each in history]
 
 
 def attempt_from_headers(headers: Mapping[str, Any], max_retries: int | None) -> Attempt:

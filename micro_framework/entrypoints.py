@@ -13,9 +13,10 @@ from types import FunctionType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
+from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome
 from micro_framework.extensions import Extension
 from micro_framework.identifiers import new_identifier
+from micro_framework.parking import Failure
 from micro_framework.schedule import cron_problem, next_in_cron
 from micro_framework.timers import IntervalTimer, Timer, WallTimer
 from micro_framework.wire.headers import new_call_id
@@ -94,6 +95,10 @@ class RouteHandle(Protocol):
     def expected_delays(self) -> Sequence[int]:
         """The milliseconds that its backoff can give, as far as they are known beforehand."""
 
+    @property
+    def dead_letter(self) -> bool:
+        """Whether what failed for good is parked."""
+
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""
 
@@ -103,7 +108,7 @@ class Entrypoint(Extension):
 
     A bound entrypoint receives *items* (a delivery, a tick) on some thread of its own and hands them to
     ``self.route.submit(item)``. A worker then calls, in its thread, `to_call` and at the end exactly one of `settle`,
-    `retry`, `refuse` or `hand_back` with that item.
+    `retry`, `park`, `run_again`, `refuse` or `hand_back` with that item; after one of them that raised, `hand_back`.
     """
 
     route: RouteHandle
@@ -111,6 +116,9 @@ class Entrypoint(Extension):
 
     retryable: bool = False
     """Whether `retry` is there, so that a route may have a backoff."""
+
+    parkable: ClassVar[bool] = False
+    """Whether `park` and `run_again` are there: whether its items can be kept for people to look at."""
 
     translatable: ClassVar[bool] = True
     """Whether its calls carry a message that translators can change."""
@@ -145,6 +153,14 @@ class Entrypoint(Extension):
     def claim(self) -> str | None:
         """What no second target of the runner may be driven by, in words; None: it shares everything."""
         return None
+
+    def parking_problem(self) -> str | None:
+        """Why ``dead_letter=True`` makes no sense here, with what to do; None where it does."""
+        return None if self.parkable else f"{type(self).__name__} has no message to park; leave out dead_letter="
+
+    def crashes(self, item: Any) -> int:
+        """How many workers have died of an item, as far as known; asked before `to_call`."""
+        return 0
 
     def to_call(self, item: Any) -> Call:
         """Decode an item.
@@ -191,6 +207,25 @@ class Entrypoint(Extension):
             Exception: It could not be handed over for sure; the original is untouched.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot retry")
+
+    def run_again(self, item: Any, crashes: int, failed: FailedAttempt) -> None:
+        """A worker died of an item: have it delivered again at once, marked with the number of crashes, then settle it.
+
+        Raises:
+            Exception: It could not be handed over for sure; the original is untouched.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot run an item again")
+
+    def park(self, item: Any, failure: Failure) -> str:
+        """Keep an item that has failed for good, with what is known of that, then settle the original.
+
+        Returns:
+            What it was and where it is now, for the log.
+
+        Raises:
+            Exception: It could not be kept for sure; the original is untouched.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot park")
 
 
 class Tick(NamedTuple):

@@ -19,6 +19,7 @@
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
     ├── CopyFailed                  one of several copies (PROCESSES) cannot run, or did not stop cleanly
+    ├── WorkerDied                  the worker process that ran a call died
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -68,6 +69,7 @@ __all__ = [
     "Unroutable",
     "UnserializableValueError",
     "WireError",
+    "WorkerDied",
 ]
 
 
@@ -182,6 +184,10 @@ class CopyFailed(MicroFrameworkError):
 
     def __str__(self) -> str:
         return self.text
+
+
+class WorkerDied(MicroFrameworkError):
+    """The worker process that ran a call died: killed, out of memory, a segmentation fault or os._exit."""
 
 
 class WireError(MicroFrameworkError):

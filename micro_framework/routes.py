@@ -13,11 +13,20 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
-from micro_framework.backoff import RetryPolicy, expected_delays, next_attempt, next_delay, should_retry
+from micro_framework.backoff import (
+    RetryPolicy,
+    expected_delays,
+    failed_attempt,
+    next_attempt,
+    next_delay,
+    should_retry,
+)
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
+from micro_framework.exceptions import WorkerDied
 from micro_framework.extensions import Host
+from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
 from micro_framework.translators import MessageTranslator
@@ -134,7 +143,8 @@ def route(
         worker_class: A subclass of `Worker` to run the calls.
         context: The pool of workers it runs in: the name of a `RunnerContext` or of a ``CONTEXTS`` key.
         metric_label: The route's name in metrics, instead of the method's.
-        dead_letter: Not built yet.
+        dead_letter: Park a message after its last failure instead of only acknowledging it, so that it can be looked
+            at and replayed; None: as ``DEAD_LETTER`` says.
 
     Returns:
         A decorator that returns the method unchanged.
@@ -172,6 +182,7 @@ class BoundRoute:
         worker_class: Runs the calls.
         policy: When to try again, None for never.
         callback: The plan of the callback, None for none.
+        dead_letter: Whether what failed for good is parked.
         observers: Told of every finished attempt; the runner's one list.
     """
 
@@ -184,6 +195,7 @@ class BoundRoute:
         worker_class: type[Worker] = Worker,
         policy: RetryPolicy | None = None,
         callback: Plan | None = None,
+        dead_letter: bool = False,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.plan = plan
@@ -192,6 +204,8 @@ class BoundRoute:
         self.worker_class = worker_class
         self.policy = policy
         self.callback = callback
+        self.dead_letter = dead_letter
+        self.max_crashes = plan.host.settings.max_crashes
         self.observers = observers
         self.service = plan.host.service
         self.method = plan.target.name
@@ -236,11 +250,15 @@ class BoundRoute:
     def process(self, item: Any) -> None:
         """One item, in a worker, from decoding to its verdict."""
         try:
-            call = self.entrypoint.to_call(item)
+            crashes = self.entrypoint.crashes(item)
+            decoded = self.entrypoint.to_call(item) if crashes < self.max_crashes else None
         except BaseException as error:  # noqa: BLE001 - a decoder may raise anything, and the worker lives on
             self.refuse(item, error)
             return
-        call, outcome = self.attempt(call)
+        if decoded is None:
+            self.give_up_unrun(item, crashes)
+            return
+        call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
             self.entrypoint.settle(item, outcome)
@@ -275,14 +293,18 @@ class BoundRoute:
         return worker.call, outcome
 
     def refuse(self, item: Any, error: BaseException) -> None:
-        """Log what cannot be decoded with its identity, and dispose of it as the entrypoint's convention says."""
-        if what := self.entrypoint.refuse(item, error):
+        """Log what cannot be decoded with its identity; park it, or dispose of it by the entrypoint's convention."""
+        if self.dead_letter and self.entrypoint.parkable:
+            self.park(item, None, Failure(Reason.UNDECODABLE, error, datetime.now(UTC)))
+        elif what := self.entrypoint.refuse(item, error):
             logger.error("%s: %s: %s", self.label, what, error, extra=self.extra(None))
 
     def failed(self, item: Any, call: Call, error: BaseException) -> None:
-        """Hold off, try again later, or give up: what becomes of a call that raised."""
+        """Hold off, run again, try again later, or give up: what becomes of a call that raised."""
         if isinstance(error, DependencyFailure):
             self.hold_off(item, call, error, "a dependency could not be had, so it did not run")
+        elif isinstance(error, WorkerDied):
+            self.crashed(item, call, error)
         elif self.policy and self.entrypoint.retryable and should_retry(self.policy, call.attempt, error):
             self.retry(item, call, error, self.policy)
         else:
@@ -316,8 +338,42 @@ class BoundRoute:
             extra=self.extra(call),
         )
 
-    def give_up(self, item: Any, call: Call, error: BaseException) -> None:
-        """The last attempt failed: log it, run the callback, settle."""
+    def crashed(self, item: Any, call: Call, error: BaseException) -> None:
+        """A worker died of it: that counts against this item alone, which is run again until ``MAX_CRASHES``."""
+        crashes = self.entrypoint.crashes(item) + 1
+        if not self.entrypoint.parkable or crashes >= self.max_crashes:
+            self.give_up(item, call, error, crashes)
+            return
+        try:
+            self.entrypoint.run_again(item, crashes, failed_attempt(call.attempt.retry_count, error, datetime.now(UTC)))
+        except Exception as reason:  # noqa: BLE001 - whatever keeps the copy from being there
+            self.log(logging.ERROR, call, error, "failed")
+            self.hold_off(item, call, reason, "its worker died and it could not be marked")
+            return
+        logger.warning(
+            "%s: call %s failed: %s; it is run again (crash %s of %s)",
+            self.label,
+            call.identity.call_id,
+            error,
+            crashes,
+            self.max_crashes,
+            extra=self.extra(call),
+        )
+
+    def give_up_unrun(self, item: Any, crashes: int) -> None:
+        """Too many workers, or whole services, have died of it, as far as counted: park it without running it."""
+        error = WorkerDied(
+            f"not run any more: {crashes} times a worker, a service or its connection has ended while it was there "
+            f"(MAX_CRASHES is {self.max_crashes}); the reason may be this message or one beside it"
+        )
+        self.park(item, None, Failure(Reason.CRASHED, error, datetime.now(UTC), crashes=crashes))
+
+    def give_up(self, item: Any, call: Call, error: BaseException, crashes: int | None = None) -> None:
+        """The last attempt failed: log it, run the callback, park or settle.
+
+        Args:
+            crashes: How many workers have died of it, where it is that what ends it.
+        """
         self.log(self.entrypoint.severity(error), call, error, f"failed{self.entrypoint.shown(call)}")
         failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
         if isinstance(failure, DependencyFailure):
@@ -325,7 +381,34 @@ class BoundRoute:
             return
         if failure is not None and self.callback is not None:
             self.log(logging.ERROR, call, failure, f"its callback {self.callback.target.description} failed")
-        self.entrypoint.settle(item, Outcome(error=error))
+        if self.entrypoint.parkable and (self.dead_letter or crashes is not None or failure is not None):
+            self.park(item, call, self.failure_of(item, call, error, crashes, failure))
+        else:
+            self.entrypoint.settle(item, Outcome(error=error))
+
+    def failure_of(
+        self, item: Any, call: Call, error: BaseException, crashes: int | None, callback_error: BaseException | None
+    ) -> Failure:
+        """What is known of a call that has failed for good."""
+        reason = Reason.FAILED if callback_error is None else Reason.CALLBACK_FAILED
+        return Failure(
+            reason if crashes is None else Reason.CRASHED,
+            error,
+            datetime.now(UTC),
+            retries=call.attempt.retry_count,
+            crashes=self.entrypoint.crashes(item) if crashes is None else crashes,
+            call_id=call.identity.call_id,
+            callback_error=callback_error,
+        )
+
+    def park(self, item: Any, call: Call | None, failure: Failure) -> None:
+        """Keep it for people to look at; until that is sure, it stays where it is."""
+        try:
+            what = self.entrypoint.park(item, failure)
+        except Exception as reason:  # noqa: BLE001 - whatever keeps the copy from being there
+            self.hold_off(item, call, reason, f"it could not be parked ({failure.reason})")
+            return
+        logger.error("%s: %s: %s", self.label, what, failure.error, extra=self.extra(call))
 
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:
         """Call the callback; returns what it raised."""
@@ -333,7 +416,7 @@ class BoundRoute:
         _, outcome = self.run(plan, replace(call, kwargs=kwargs))
         return outcome.error
 
-    def hold_off(self, item: Any, call: Call, error: BaseException, what: str) -> None:
+    def hold_off(self, item: Any, call: Call | None, error: BaseException, what: str) -> None:
         """Give the message back after a pause that grows while this goes on, so that nothing loops hot.
 
         Until then it stays unacknowledged; if the process ends meanwhile, the broker takes it back.
@@ -353,11 +436,10 @@ class BoundRoute:
             self.pause_ends = now + self.pause
         return self.pause
 
-    def log(self, level: int, call: Call, error: BaseException, what: str) -> None:
-        """One line with the call's identity and the error's traceback."""
-        logger.log(
-            level, "%s: call %s %s", self.label, call.identity.call_id, what, exc_info=error, extra=self.extra(call)
-        )
+    def log(self, level: int, call: Call | None, error: BaseException, what: str) -> None:
+        """One line with the call's identity, if there was one, and the error's traceback."""
+        which = f"call {call.identity.call_id}" if call else "a message that was not run:"
+        logger.log(level, "%s: %s %s", self.label, which, what, exc_info=error, extra=self.extra(call))
 
     def extra(self, call: Call | None) -> Mapping[str, Any]:
         """What log records of this route carry."""

@@ -18,7 +18,7 @@ PACKAGE = "micro_framework"
 # A room is a module or a package right below micro_framework. "" is micro_framework/__init__.py, which imports nothing.
 FLOORS = {
     0: ["", "exceptions"],
-    1: ["translators", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
+    1: ["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
         *["channel", "parentage"],
@@ -32,7 +32,8 @@ FLOORS = {
 }
 # On one floor, a room may import from the rooms after it in its chain.
 CHAINS = [
-    ["backoff", "calls"],
+    ["parking", "backoff", "calls"],
+    ["parking", "wire"],
     ["retry", "dependencies", "extensions", "clock"],
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],

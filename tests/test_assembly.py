@@ -36,6 +36,9 @@ def problems_of(*services: Any, **config: Any) -> list[str]:
 def target(payload: Any) -> None: ...
 
 
+def tick() -> None: ...
+
+
 def needs_dispatch(payload: Any, dispatch: Any) -> None: ...
 
 
@@ -140,6 +143,27 @@ def test_a_classs_own_name_wins_over_the_configured_one(service: type, config: d
     assert {item.service for item in assembled(service, CONTEXTS={"slow": {}}, **config).routes} == {name}
 
 
+# -- parking
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "said", "default", "parks"),
+    [
+        (EVENT, None, False, False),
+        (EVENT, None, True, True),
+        (EVENT, True, False, True),
+        (EVENT, False, True, False),
+        (TimeEntrypoint(1), None, True, False),
+        (QueueListener("a", requeue_on_error=True), None, True, False),
+    ],
+)
+def test_the_default_parks_where_a_route_says_nothing_and_it_makes_sense(
+    entrypoint: Entrypoint, said: bool | None, default: bool, parks: bool
+) -> None:
+    (bound,) = assembled(parking(entrypoint, said), SERVICE_NAME="s", DEAD_LETTER=default).routes
+    assert bound.dead_letter is parks
+
+
 # -- sharing
 
 
@@ -187,10 +211,10 @@ class Everything:
     @TimeEntrypoint()
     def no_interval(self) -> None: ...
 
-    @route(Entrypoint(), backoff=AsyncBackOff(3, 1))
+    @route(Entrypoint(), backoff=AsyncBackOff(3, 1), dead_letter=True)
     def cannot_retry(self) -> None: ...
 
-    @route(EVENT, on_failure="refund_faild", context="slwo", dead_letter=True)
+    @route(EVENT, on_failure="refund_faild", context="slwo")
     def refund(self, payload: Any) -> None: ...
 
     @EventListener("payments", "paid", "broadcast", reliable_delivery=True)
@@ -199,13 +223,12 @@ class Everything:
 
 def test_all_problems_come_in_one_error_with_class_and_method() -> None:
     found = problems_of(Everything)
-    no_dead_letter = "dead_letter=True is not built yet; without it a message is acknowledged after its last failure"
     for expected in (
         'Everything.pay: the service has no name; give the class name = "..." or set SERVICE_NAME in the config',
         "Everything.no_interval: TimeEntrypoint needs interval=, seconds greater than 0, or cron=, and got None",
         "Everything.cannot_retry: Entrypoint cannot retry; leave out backoff=",
         "Everything.refund: context='slwo' names no RunnerContext and no key of CONTEXTS",
-        f"Everything.refund: {no_dead_letter}",
+        "Everything.cannot_retry: Entrypoint has no message to park; leave out dead_letter=",
         f"Everything.refund: its callback: {__name__}.Everything has no method 'refund_faild'",
         "Everything.pay: Everything.__init__ needs dsn; a worker makes instances without arguments",
     ):
@@ -266,6 +289,12 @@ def timer(**options: Any) -> type:
     return type("Timer", (), {"name": "timer", "tick": route(TimeEntrypoint(1), **options)(lambda self: None)})
 
 
+def parking(entrypoint: Entrypoint, dead_letter: bool | None = True) -> Route:
+    declared = Route(target if entrypoint.parkable else tick, entrypoint)
+    declared.dead_letter = dead_letter
+    return declared
+
+
 @pytest.mark.parametrize(
     ("service", "problem"),
     [
@@ -293,7 +322,12 @@ def timer(**options: Any) -> type:
             Route(target, TimeEntrypoint(cron="* * * *")),
             "TimeEntrypoint: cron='* * * *' cannot be used: it has 4 fields",
         ),
-        (timer(dead_letter=True), "Timer.tick: dead_letter=True is not built yet"),
+        (timer(dead_letter=True), "Timer.tick: TimeEntrypoint has no message to park; leave out dead_letter="),
+        (timer(dead_letter="yes"), "Timer.tick: dead_letter must be True, False or None, not 'yes'"),
+        (
+            parking(QueueListener("a", requeue_on_error=True)),
+            "QueueListener('a'): requeue_on_error=True puts a failed message back for ever; leave out that or dead_let",
+        ),
         (Route(target, TimeEntrypoint(1, cluster=True)), "TimeEntrypoint(cluster=True) is not built yet"),
         (CallbackRoute(target, EVENT), "a CallbackRoute needs callback_function_path= or callback_target="),
         (RunnerContext([timer()], worker_mode="process"), "worker_mode='process' is not built yet; use thread or"),

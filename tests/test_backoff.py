@@ -100,7 +100,12 @@ def test_the_history_keeps_the_latest_attempts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "text"), [(ValueError("x" * 1000), "x" * 199 + "…"), (Mute(), "<its text cannot be had>")]
+    ("error", "text"),
+    [
+        (ValueError("x" * 1000), "x" * 199 + "…"),
+        (Mute(), "<its text cannot be had>"),
+        (FileNotFoundError("\udcff"), "\\udcff"),
+    ],
 )
 def test_texts_in_the_history_are_short_and_always_there(error: Exception, text: str) -> None:
     following = next_attempt(RetryPolicy(3, 1), FIRST_ATTEMPT, error, now=NOW, due=NOW)

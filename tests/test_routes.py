@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
+from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome
 from micro_framework.dependencies import CallContext, CallInfo, Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.exceptions import PublishTimeout
+from micro_framework.exceptions import PublishTimeout, WorkerDied
+from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import BoundRoute, CallbackRoute, Route, route
 from micro_framework.runner import Runner
@@ -25,11 +26,19 @@ class Feed(Entrypoint):
     """Takes items from the test; each verdict is a tuple that begins with its name."""
 
     retryable = True
+    parkable = True
 
     def __init__(self) -> None:
         self.verdicts: list[tuple[Any, ...]] = []
         self.attempt = Attempt()
         self.retry_error: BaseException | None = None
+        self.parking_error: BaseException | None = None
+        self.crashed = 0
+
+    def crashes(self, item: Any) -> int:
+        if item == "unreadable":
+            raise ValueError("not a header table")
+        return self.crashed
 
     def to_call(self, item: Any) -> Call:
         if item == "undecodable":
@@ -56,6 +65,23 @@ class Feed(Entrypoint):
         if self.retry_error is not None:
             raise self.retry_error
         self.verdicts.append(("retry", item, attempt, delay))
+
+    def run_again(self, item: Any, crashes: int, failed: FailedAttempt) -> None:
+        if self.parking_error is not None:
+            raise self.parking_error
+        self.verdicts.append(("run_again", item, crashes, failed))
+
+    def park(self, item: Any, failure: Failure) -> str:
+        if self.parking_error is not None:
+            raise self.parking_error
+        self.verdicts.append(("park", item, failure))
+        return f"parked {item!r}"
+
+
+class Timer(Feed):
+    """Like a timer, it has nothing to park."""
+
+    parkable = False
 
 
 class Flaky(Dependency[str]):
@@ -85,9 +111,9 @@ def feed() -> Feed:
     return Feed()
 
 
-def bound(route: Route, clock: ManualClock | None = None) -> BoundRoute:
+def bound(route: Route, clock: ManualClock | None = None, **config: Any) -> BoundRoute:
     """The pipeline of a route that is not started."""
-    (found,) = Runner([route], {"SERVICE_NAME": "orders"}, clock=clock).assembly.routes
+    (found,) = Runner([route], {"SERVICE_NAME": "orders", **config}, clock=clock).assembly.routes
     return found
 
 
@@ -354,12 +380,12 @@ def test_when_the_callback_is_called(
 
 
 @pytest.mark.parametrize("callback_error", [ValueError("callback broken"), SystemExit("callback broken")])
-def test_a_failing_callback_is_logged_and_the_message_settled(
+def test_a_failing_callback_is_logged_and_the_message_parked(
     feed: Feed, callback_error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = OSError("down")
     with_callback(feed, Callback(callback_error), error).process("p")
-    assert feed.verdicts == [("settle", "p", Outcome(None, error))]
+    assert parked(feed).error is error
     assert "its callback" in messages(caplog)[1][1]
     assert "callback broken" in caplog.text
 
@@ -442,3 +468,178 @@ def test_an_observer_that_raises_brings_no_second_verdict(feed: Feed, caplog: py
     assert feed.verdicts == [("settle", "p", Outcome("p"))]
     assert heard == ["second"]
     assert "tests.test_routes.echo: an observer raised, and observers must not" in caplog.text
+
+
+# -- parking
+
+
+def parking(declared: Route) -> Route:
+    declared.dead_letter = True
+    return declared
+
+
+def parked(feed: Feed, item: Any = "p") -> Failure:
+    ((verdict, found, failure),) = feed.verdicts
+    assert (verdict, found) == ("park", item)
+    assert isinstance(failure, Failure)
+    return failure
+
+
+def test_a_call_that_failed_for_good_is_parked_with_what_is_known(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    feed.attempt, feed.crashed = Attempt(3, max_retries=3), 1
+    error = OSError("down")
+    bound(parking(Route(failing(error), feed, backoff=AsyncBackOff(3, 1)))).process("p")
+    failure = parked(feed)
+    assert failure == Failure(
+        Reason.FAILED, error, failure.when, retries=3, crashes=1, call_id="orders.handle.1", callback_error=None
+    )
+    assert failure.when.tzinfo is not None
+    texts = [text for _, text in messages(caplog)]
+    assert texts[0].endswith("call orders.handle.1 failed")
+    assert texts[1].endswith("parked 'p': down")
+
+
+def test_a_call_is_retried_before_it_is_parked(feed: Feed) -> None:
+    bound(parking(Route(failing(OSError()), feed, backoff=AsyncBackOff(1, 1)))).process("p")
+    assert [verdict[0] for verdict in feed.verdicts] == ["retry"]
+
+
+def test_a_call_that_succeeds_is_not_parked(feed: Feed) -> None:
+    bound(parking(Route(echo, feed))).process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("p"))]
+
+
+def test_the_callback_runs_before_a_message_is_parked(feed: Feed) -> None:
+    told: list[str] = []
+    bound(parking(CallbackRoute(failing(OSError()), feed, callback_target=told.append))).process("p")
+    assert told == ["p"]
+    assert parked(feed).reason is Reason.FAILED
+
+
+@pytest.mark.parametrize("dead_letter", [False, True])
+def test_a_message_whose_callback_failed_is_parked_whatever_the_route_says(feed: Feed, dead_letter: bool) -> None:
+    error, broken = OSError("down"), KeyError("mail")
+    declared = CallbackRoute(failing(error), feed, callback_target=failing(broken))
+    declared.dead_letter = dead_letter
+    bound(declared).process("p")
+    failure = parked(feed)
+    assert (failure.reason, failure.error, failure.callback_error) == (Reason.CALLBACK_FAILED, error, broken)
+
+
+def test_what_cannot_be_decoded_is_parked_where_the_route_parks(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    bound(parking(Route(echo, feed))).process("undecodable")
+    failure = parked(feed, "undecodable")
+    assert (failure.reason, failure.call_id) == (Reason.UNDECODABLE, None)
+    ((level, text),) = messages(caplog)
+    assert level == logging.ERROR
+    assert text.endswith("echo: parked 'undecodable': not valid application/json")
+
+
+@pytest.mark.parametrize("item", ["p", "undecodable"])
+def test_what_cannot_be_parked_is_held_off(
+    feed: Feed, clock: ManualClock, item: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed.parking_error = PublishTimeout("no answer")
+    route = bound(parking(Route(failing(OSError("down")), feed)), clock)
+    for pause in (0.1, 0.2, 0.4):
+        route.process(item)
+        assert feed.verdicts == [], "neither settled nor refused: the broker still has it"
+        clock.advance(pause)
+        assert feed.verdicts == [("hand_back", item)]
+        feed.verdicts.clear()
+    assert "could not be parked" in caplog.text
+    assert "it is delivered again in 0.4 s" in caplog.text
+
+
+# -- workers that die
+
+
+def dying(payload: Any) -> None:
+    raise WorkerDied("the worker was killed by signal 9")
+
+
+def test_a_worker_that_died_counts_against_its_message_which_is_run_again(
+    feed: Feed, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed.crashed = 1
+    feed.attempt = Attempt(2, max_retries=3)
+    bound(Route(dying, feed, backoff=AsyncBackOff(3, 1))).process("p")
+    ((verdict, item, crashes, failed),) = feed.verdicts
+    assert (verdict, item, crashes) == ("run_again", "p", 2)
+    assert (failed.attempt, failed.exc_type, failed.text) == (2, "WorkerDied", "the worker was killed by signal 9")
+    ((level, text),) = messages(caplog)
+    assert level == logging.WARNING
+    assert text.endswith("failed: the worker was killed by signal 9; it is run again (crash 2 of 3)")
+
+
+@pytest.mark.parametrize("dead_letter", [None, False, True])
+def test_a_message_is_parked_at_the_last_crash_whatever_the_route_says(feed: Feed, dead_letter: bool | None) -> None:
+    feed.crashed = 2
+    told: list[str] = []
+    declared = CallbackRoute(dying, feed, backoff=AsyncBackOff(None, 1), callback_target=told.append)
+    declared.dead_letter = dead_letter
+    bound(declared).process("p")
+    failure = parked(feed)
+    assert (failure.reason, failure.crashes, type(failure.error)) == (Reason.CRASHED, 3, WorkerDied)
+    assert told == ["p"]
+
+
+def test_max_crashes_is_configured(feed: Feed) -> None:
+    bound(Route(dying, feed), MAX_CRASHES=1).process("p")
+    assert parked(feed).crashes == 1
+
+
+def test_where_nothing_can_be_parked_a_crash_is_a_failure_that_is_not_retried(feed: Feed) -> None:
+    timer = Timer()
+    bound(Route(dying, timer, backoff=AsyncBackOff(3, 1))).process("p")
+    ((verdict, _, outcome),) = timer.verdicts
+    assert verdict == "settle"
+    assert isinstance(outcome.error, WorkerDied)
+
+
+def test_where_nothing_can_be_parked_a_failed_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    timer = Timer()
+    bound(CallbackRoute(failing(OSError()), timer, callback_target=failing(KeyError("mail")))).process("p")
+    assert [verdict[0] for verdict in timer.verdicts] == ["settle"]
+    assert "its callback" in caplog.text
+
+
+def test_a_crash_that_cannot_be_counted_is_held_off(
+    feed: Feed, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    feed.parking_error = PublishTimeout("no answer")
+    bound(Route(dying, feed), clock).process("p")
+    assert feed.verdicts == []
+    clock.advance(0.1)
+    assert feed.verdicts == [("hand_back", "p")]
+    assert "the worker was killed by signal 9" in caplog.text
+    assert "its worker died and it could not be marked" in caplog.text
+
+
+def test_what_has_crashed_too_often_is_parked_without_being_run(feed: Feed, caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[Any] = []
+    feed.crashed = 3
+    bound(Route(ran.append, feed)).process("undecodable")
+    failure = parked(feed, "undecodable")
+    assert (failure.reason, failure.crashes, ran) == (Reason.CRASHED, 3, [])
+    ((level, text),) = messages(caplog)
+    assert level == logging.ERROR
+    assert "parked 'undecodable': not run any more: 3 times" in text
+    assert "MAX_CRASHES is 3" in text
+
+
+def test_headers_that_cannot_be_read_are_a_message_that_cannot_be_decoded(feed: Feed) -> None:
+    bound(Route(echo, feed)).process("unreadable")
+    assert [verdict[:2] for verdict in feed.verdicts] == [("refuse", "unreadable")]
+
+
+class Killed(Worker):
+    """A worker class whose worker dies, as a pool of processes tells it."""
+
+    def run(self) -> Outcome:
+        return Outcome(error=WorkerDied("killed"))
+
+
+def test_a_worker_class_can_tell_of_a_death(feed: Feed) -> None:
+    bound(Route(echo, feed, worker_class=Killed)).process("p")
+    assert [verdict[0] for verdict in feed.verdicts] == ["run_again"]

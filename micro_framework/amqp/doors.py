@@ -1,5 +1,7 @@
 """The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for both."""
 
+import math
+import threading
 import time
 from collections.abc import Hashable, Sequence
 
@@ -7,11 +9,13 @@ from micro_framework.brokers.factory import broker_for
 from micro_framework.brokers.port import (
     Broker,
     Consumer,
+    Delivery,
     Door,
     DoorEvents,
     Publication,
     Publisher,
     Subscription,
+    Verdict,
 )
 from micro_framework.brokers.serializers import Serializers
 from micro_framework.exceptions import BrokerError, ConfigError
@@ -64,23 +68,38 @@ class SharedDoor(Extension):
     source = BrokerSource()
     door: Door
     used = False
+    ready_at = -math.inf
+    """When it was connected last, on the host's clock."""
 
     def start(self) -> None:
         """Begin to connect, if anything uses the door."""
-        lifecycle = self.host.lifecycle
         if self.used:
-            self.door.start(
-                DoorEvents(on_ready=lifecycle.notify, on_lost=lambda error: lifecycle.notify(), on_refused=self.refused)
-            )
+            self.door.start(self.events())
+
+    def events(self) -> DoorEvents:
+        """What the door tells."""
+        return DoorEvents(on_ready=self.became_ready, on_lost=self.lost, on_refused=self.refused)
 
     def stop(self) -> None:
         """Write what is left and close."""
-        if self.used:
-            self.door.stop(time.monotonic() + CLOSE_BUDGET)
+        self.close()
+
+    def close(self) -> None:
+        """Close the door, used or not."""
+        self.door.stop(time.monotonic() + CLOSE_BUDGET)
 
     def is_ready(self) -> bool:
         """Whether it is connected, or nothing uses it."""
         return not self.used or self.door.ready
+
+    def became_ready(self) -> None:
+        """Connected, for the first time or again."""
+        self.ready_at = self.host.clock.now()
+        self.host.lifecycle.notify()
+
+    def lost(self, error: BaseException) -> None:
+        """The connection broke; the door reconnects."""
+        self.host.lifecycle.notify()
 
     def refused(self, error: BrokerError) -> None:
         """An answer that will not change ends the runner."""
@@ -102,12 +121,40 @@ class ConsumerDoor(SharedDoor):
 
     def setup(self) -> None:
         """Make the door."""
-        self.door = self.source.broker.consumer(self.host.context)
+        self.door = self.make_door()
+        self.put_off: dict[Delivery, None] = {}
+
+    def make_door(self) -> Consumer:
+        """The door."""
+        return self.source.broker.consumer(self.host.context)
 
     def subscribe(self, subscription: Subscription) -> None:
         """Consume a queue once started. Call in ``setup``."""
         self.used = True
         self.door.subscribe(subscription)
+
+    def acknowledge_at(self, delivery: Delivery, due: float) -> None:
+        """Acknowledge a delivery at a time of the host's clock, now if that has passed; when the door closes at last.
+
+        Thread safe.
+        """
+        clock = self.host.clock
+        if clock.now() >= due:
+            delivery.settle(Verdict.ACK)
+            return
+        self.put_off[delivery] = None
+        clock.call_at(due, lambda: self.acknowledge(delivery))
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge a delivery that was put off."""
+        self.put_off.pop(delivery, None)
+        delivery.settle(Verdict.ACK)
+
+    def stop(self) -> None:
+        """Acknowledge what was put off, write what is left and close."""
+        for delivery in list(self.put_off):
+            self.acknowledge(delivery)
+        super().stop()
 
     def cancel(self) -> None:
         """Receive nothing more, on any queue of the context; what was received can still be settled.
@@ -120,7 +167,7 @@ class ConsumerDoor(SharedDoor):
 
 
 class PublisherDoor(SharedDoor):
-    """The publishing connection of the process."""
+    """The publishing connection of the process; made at the start where that was asked for, else when it is needed."""
 
     door: Publisher
 
@@ -134,11 +181,40 @@ class PublisherDoor(SharedDoor):
     def setup(self) -> None:
         """Make the door."""
         self.door = self.source.broker.publisher("publisher")
+        self.beginning = threading.Lock()
+        self.begun = self.ended = False
 
     def use(self, exchanges: tuple[Exchange, ...] = (), queues: tuple[Queue, ...] = ()) -> None:
         """Connect once started, and declare these. Call in ``setup``."""
         self.used = True
         self.door.declare(exchanges, queues)
+
+    def start(self) -> None:
+        """Begin to connect, if anything is sure to use the door."""
+        if self.used:
+            self.connect()
+
+    def connect(self) -> None:
+        """Begin to connect, unless that has begun already, or everything ends. Thread safe."""
+        with self.beginning:
+            if self.begun or self.ended:
+                return
+            self.begun = True
+            self.door.start(self.events())
+
+    def stop(self) -> None:
+        """Write what is left and close."""
+        with self.beginning:
+            self.ended = True
+        self.close()
+
+    def ensure(self, queue: Queue) -> None:
+        """Have a queue exist; in ``setup`` this is noted for the start.
+
+        Raises:
+            PublishError: It cannot be declared.
+        """
+        self.door.ensure(queue, self.deadline())
 
     def deadline(self) -> float:
         """When a publish that begins now is given up: ``PUBLISH_TIMEOUT`` from now, in ``time.monotonic()`` seconds."""

@@ -9,13 +9,15 @@ from kombu.entity import Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
+from micro_framework.amqp.parking import Parking, copy_of
 from micro_framework.amqp.serving import RPCListener
 from micro_framework.amqp.topology import described_queue, event_exchange_for, kombu_problems, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
-from micro_framework.brokers.port import Delivery, Publication, Subscription, Verdict
-from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, Outcome
+from micro_framework.brokers.port import Delivery, Subscription, Verdict
+from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, FailedAttempt, Outcome
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.identifiers import new_identifier
+from micro_framework.parking import Failure, first_failure_header, is_copy
 from micro_framework.translators import MessageTranslator, translate
 from micro_framework.wire.headers import (
     decode_context,
@@ -29,14 +31,8 @@ from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, Hand
 
 __all__ = ["EventListener", "MessageListener", "QueueListener", "RPCListener"]
 
-ORIGIN_EXCHANGE, ORIGIN_KEY = "mf-exchange", "mf-routing-key"
-"""Headers of a message that was put off: where it was published to in the first place."""
-
 LONGEST_NAME = 255
 """Bytes of a queue's name: AMQP 0-9-1 sends it as a short string."""
-
-SELECTED_BY_SENDER = ("CC", "BCC")
-"""Headers with further routing keys for a message (RabbitMQ's sender-selected distribution)."""
 
 PREVIEW = 60
 """Bytes of a body that are logged when it cannot be decoded."""
@@ -57,6 +53,7 @@ class MessageListener(Entrypoint):
     consumer = ConsumerDoor()
     publisher = PublisherDoor()
     retryable = True
+    parkable = True
     arguments = ("payload",)
     declare_exchanges = True
 
@@ -90,7 +87,7 @@ class MessageListener(Entrypoint):
         return {**super().described(), **described_queue(self.queue()), "prefetch": self.host.prefetch}
 
     def setup(self) -> None:
-        """Subscribe to the queue, and have the publishing connection ready if failed calls are put off."""
+        """Subscribe to the queue, and have the publishing connection ready if failed calls are put off or parked."""
         self.decode = self.source.serializers.decode
         self.tracked = self.host.settings.parent_calls_tracked
         queue = self.queue()
@@ -99,10 +96,25 @@ class MessageListener(Entrypoint):
         )
         if self.route.retries:
             self.publisher.expect_delays(queue, self.route.expected_delays)
+        if self.route.dead_letter:
+            self.publisher.use()
+        self.parking = Parking(queue, self.route.service, self.route.method, self.publisher, self.consumer)
+        if self.route.dead_letter:
+            self.parking.prepare()
 
     def stop(self) -> None:
         """Receive nothing more."""
         self.consumer.cancel()
+
+    def parking_problem(self) -> str | None:
+        """What is put back for ever is never parked."""
+        if self.requeue_on_error:
+            return f"{self}: requeue_on_error=True puts a failed message back for ever; leave out that or dead_letter="
+        return None
+
+    def crashes(self, item: Delivery) -> int:
+        """How many workers have died of a message, as far as known."""
+        return self.parking.crashes(item)
 
     def to_call(self, item: Delivery) -> Call:
         """Decode body and headers; the call's id is new, its parents' ids come from the headers.
@@ -112,7 +124,7 @@ class MessageListener(Entrypoint):
         """
         headers = item.headers
         payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
-        context, parents = decode_context(without_traces(headers) if ORIGIN_EXCHANGE in headers else headers)
+        context, parents = decode_context(without_traces(headers) if is_copy(headers) else headers)
         service, method = self.route.service, self.route.method
         stack = grow_stack(parents, new_call_id(service, method, new_identifier()), self.tracked)
         attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
@@ -131,20 +143,19 @@ class MessageListener(Entrypoint):
 
     def settle(self, item: Delivery, outcome: Outcome) -> None:
         """Acknowledge; a failed call's message too, unless ``requeue_on_error`` (Nameko's rule)."""
-        failed = outcome.error is not None
-        item.settle(Verdict.REQUEUE if failed and self.requeue_on_error else Verdict.ACK)
+        if outcome.error is not None and self.requeue_on_error:
+            self.hand_back(item)
+        else:
+            item.settle(Verdict.ACK)
 
     def refuse(self, item: Delivery, error: BaseException) -> str:
         """Acknowledge what cannot be decoded: Nameko's rule, and nobody could decode it later either."""
         item.settle(Verdict.ACK)
-        return (
-            f"dropped a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key "
-            f"{item.routing_key!r}, {len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r}) that cannot be decoded"
-        )
+        return f"dropped {described(item)} that cannot be decoded"
 
     def hand_back(self, item: Delivery) -> None:
         """Put it back into the queue."""
-        item.settle(Verdict.REQUEUE)
+        self.parking.give_back(item)
 
     def retry(self, item: Delivery, attempt: Attempt, delay: int) -> None:
         """Publish the same body to the same queue with a delay; acknowledge once the broker has confirmed that.
@@ -152,14 +163,35 @@ class MessageListener(Entrypoint):
         Raises:
             PublishError: The copy is not certain to be there; the original is untouched.
         """
-        origin = {ORIGIN_EXCHANGE: item.exchange, ORIGIN_KEY: item.routing_key}
-        # A copy goes to one queue, and is ours: the broker refuses a user_id that is not the connection's own.
-        kept = {name: value for name, value in item.headers.items() if name not in SELECTED_BY_SENDER}
-        headers = {**origin, **kept, **attempt_to_headers(attempt)}
-        properties = replace(item.properties, headers=headers, user_id=None)
-        copy = Publication("", item.queue, item.body, properties, mandatory=True)
+        first = first_failure_header(item.headers, attempt.history[-1])
+        copy = copy_of(item, {**first, **attempt_to_headers(attempt)})
         self.publisher.delay(copy, queue=item.queue, delay=delay)
         item.settle(Verdict.ACK)
+
+    def run_again(self, item: Delivery, crashes: int, failed: FailedAttempt) -> None:
+        """Publish the same body to the same queue, marked; acknowledge once the broker has confirmed that.
+
+        Raises:
+            PublishError: The copy is not certain to be there; the original is untouched.
+        """
+        self.parking.run_again(item, crashes, failed)
+
+    def park(self, item: Delivery, failure: Failure) -> str:
+        """Publish it to the queue for parked messages; acknowledge once the broker has confirmed that.
+
+        Raises:
+            PublishError: The copy is not certain to be there; the original is untouched.
+        """
+        self.parking.park(item, failure)
+        return f"parked in queue {self.parking.parked.name!r} ({failure.reason}): {described(item)}"
+
+
+def described(item: Delivery) -> str:
+    """A message, for the log."""
+    return (
+        f"a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key {item.routing_key!r}, "
+        f"{len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r})"
+    )
 
 
 def without_traces(headers: Mapping[str, Any]) -> Mapping[str, Any]:

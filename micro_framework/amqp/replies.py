@@ -80,7 +80,7 @@ class ReplyDoor(SharedDoor):
     def stop(self) -> None:
         """Close; calls that still wait are told so."""
         super().stop()
-        self.pending.stop(self.lost, time.monotonic() + CLOSE_BUDGET)
+        self.pending.stop(self.answer_lost, time.monotonic() + CLOSE_BUDGET)
 
     def send(
         self,
@@ -168,9 +168,9 @@ class ReplyDoor(SharedDoor):
 
     def on_lost(self) -> None:
         """The reply queue is gone, and the replies in it; on the connection's thread."""
-        self.pending.fail_all(self.lost)
+        self.pending.fail_all(self.answer_lost)
 
-    def lost(self, call: RPCFuture) -> ReplyQueueLost:
+    def answer_lost(self, call: RPCFuture) -> ReplyQueueLost:
         """The error of a call whose answer has nowhere to come to."""
         self.give_up(call)
         return ReplyQueueLost(call.service_name, call.method, self.queue.name)

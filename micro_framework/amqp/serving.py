@@ -77,14 +77,17 @@ class RPCServer(ConsumerDoor):
         """One per service: its methods share a queue."""
         return host.service
 
+    def make_door(self) -> Duplex:
+        """The door: it consumes, and publishes the replies."""
+        return self.source.broker.duplex(f"rpc-{self.host.service}")
+
     def setup(self) -> None:
         """Make the door."""
-        service, settings = self.host.service, self.host.settings
-        self.exchange = rpc_exchange(settings.rpc_exchange)
-        self.manager: RPCManager[RouteHandle] = RPCManager(service)
+        super().setup()
+        self.exchange = rpc_exchange(self.host.settings.rpc_exchange)
+        self.manager: RPCManager[RouteHandle] = RPCManager(self.host.service)
         self.routes: dict[str, RouteHandle] = {}  # by the routing key of their requests
         self.prefetch: dict[str, int] = {}  # by context
-        self.door = self.source.broker.duplex(f"rpc-{service}")
         self.door.declare((self.exchange,))
 
     def offer(self, route: RouteHandle, host: Host) -> str:

@@ -1,10 +1,10 @@
 """The broker port: everything the framework asks of a broker, and nothing else.
 
-A `Broker` hands out three kinds of doors. A `Consumer` is one consuming connection: it declares queues, delivers
-messages to callbacks and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges,
-publishes with confirms, and delays. A `Duplex` is both on one connection, for RPC. All connect on their own, keep what
-was declared, and bring it back after every loss of the connection; the callers only see that nothing is confirmed
-meanwhile.
+A `Broker` hands out doors. A `Consumer` is one consuming connection: it declares queues, delivers messages to callbacks
+and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges, publishes with confirms,
+and delays. A `Duplex` is both on one connection, for RPC. All connect on their own, keep what was declared, and bring
+it back after every loss of the connection; the callers only see that nothing is confirmed meanwhile. A `Browser` is one
+connection for people who look into queues.
 
 Rules that both implementations keep, and that the contract tests (``tests/brokers/test_contract_*.py``) hold them to:
 
@@ -27,6 +27,7 @@ from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = [
     "Broker",
+    "Browser",
     "Confirmation",
     "Consumer",
     "Delivery",
@@ -46,7 +47,11 @@ class Verdict(Enum):
     ACK = "ack"
     """It is done; the broker may forget it."""
     REQUEUE = "requeue"
-    """It goes back to its queue and is delivered again at once (``basic.reject`` with requeue, as Nameko's)."""
+    """It goes back to its queue and is delivered again at once.
+
+    On the wire this is ``basic.nack``, where Nameko sends ``basic.reject``: for RabbitMQ 4.3 a reject is a failed
+    delivery, and a quorum queue drops a message after 20 of them.
+    """
     REJECT = "reject"
     """It is dropped, or dead-lettered if its queue has such arguments."""
 
@@ -237,6 +242,20 @@ class Publisher(Door, Protocol):
         before `start`: an answer that will not change is reported through `DoorEvents.on_refused`.
         """
 
+    def ensure(self, queue: Queue, deadline: float) -> None:
+        """Have a queue exist: one of that name is used as it is, whatever its flags, with one log line.
+
+        Before `start` it is noted, and declared after every connect. Later it is declared now, once; without a
+        connection nothing happens.
+
+        Args:
+            queue: The queue; it has no bindings.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            PublishError: It cannot be declared, or no answer came in time.
+        """
+
     def publish(self, publication: Publication, *, confirm: bool = True) -> Confirmation:
         """Publish without waiting for the answer; `Confirmation.wait` waits.
 
@@ -283,12 +302,59 @@ class Duplex(Consumer, Publisher, Protocol):
     """
 
 
+class Browser(Door, Protocol):
+    """One connection that looks into queues, a message at a time; it declares nothing. For one thread at a time."""
+
+    def count(self, queue: str, deadline: float) -> int | None:
+        """How many messages wait in a queue, without those that are out with somebody; None: there is no such queue.
+
+        Args:
+            queue: The queue's name.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            BrokerError: No connection, no answer in time, or no permission.
+        """
+
+    def get(self, queue: str, deadline: float) -> Delivery | None:
+        """Take the first message that waits in a queue, None where none does.
+
+        Nobody else sees it until it is settled, by itself or by `release`, or until this door is stopped or loses its
+        connection.
+
+        Args:
+            queue: The queue's name.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            BrokerError: As in `count`; also where there is no such queue, and where the connection was lost after
+                messages were taken (until `release` has been called, so that none is taken twice unnoticed).
+        """
+
+    def release(self, deadline: float) -> None:
+        """Give back what was taken and not settled, and wait until the broker has every verdict.
+
+        What goes back stands where it stood (on a quorum queue behind others that went back before).
+
+        Args:
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            BrokerError: The connection was lost since the first message was taken: the broker took back what it had no
+                verdict about. Or no answer in time.
+        """
+
+
 class Broker(Protocol):
     """A broker as reached by one URI."""
 
     @property
     def description(self) -> str:
         """Where it is, for people and logs; never with a password."""
+
+    @property
+    def durable_after(self) -> float:
+        """Seconds after which a durable queue that was declared survives that the broker is killed."""
 
     def consumer(self, name: str) -> Consumer:
         """A new consuming connection; ``name`` shows in thread names, logs and the broker's list of connections."""
@@ -298,3 +364,6 @@ class Broker(Protocol):
 
     def duplex(self, name: str) -> Duplex:
         """A new connection for both; ``name`` as in `consumer`."""
+
+    def browser(self, name: str) -> Browser:
+        """A new connection that looks into queues; ``name`` as in `consumer`."""

@@ -123,7 +123,7 @@ KEYS = (
     Key("START_TIMEOUT", seconds(), "30"),
     Key("SHUTDOWN_TIMEOUT", seconds(zero=True), "30"),
     Key("RETRY_BACKEND", choice("queues", "plugin"), "queues"),
-    Key("DEAD_LETTER", flag, "false", not_built=bool),
+    Key("DEAD_LETTER", flag, "false"),
     Key("MAX_CRASHES", whole(1), "3"),
     Key("JSON_TYPES", choice("tagged", "plain"), "tagged"),
     Key("rpc_exchange", name, "nameko-rpc"),

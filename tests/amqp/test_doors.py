@@ -19,7 +19,8 @@ from micro_framework.routes import Route
 from micro_framework.runner import Runner, RunnerContext
 from micro_framework.testing import running
 from micro_framework.testing.broker_state import VHost
-from tests.outside import SECONDS, memory_uri, recording
+from micro_framework.wire.naming import Queue
+from tests.outside import SECONDS, Outside, memory_uri, recording
 
 PASSWORD = "s3cret-pass"
 
@@ -70,6 +71,30 @@ def test_a_connection_nobody_uses_is_not_made() -> None:
     with running(listening()) as runner:
         connected = sorted(str(extension) for extension in runner.started if getattr(extension, "used", False))
     assert connected == ["consuming connection of context 'default'"]
+
+
+def test_a_connection_that_turns_out_to_be_needed_is_made_then() -> None:
+    def fail(payload: Any, exception: BaseException | None = None) -> None:
+        raise LookupError("nothing works")
+
+    service, _ = recording(EventListener("payments", "refunded"), then=fail, on_failure=fail)
+    uri = memory_uri()
+    outside = Outside(uri)
+    with running(service, config={"AMQP_URI": uri}) as runner:
+        door = runner.assembly.routes[0].entrypoint.publisher  # type: ignore[attr-defined]
+        assert (door.used, door.begun, runner.ready) == (False, False, True)
+        outside.event("payments", "refunded", 1)
+        inbox, _ = outside.doors.consuming(Queue("evt-payments-refunded--orders.handle.parked"))
+        assert inbox.next().body == b"1"
+        assert door.begun
+    outside.close()
+
+
+def test_no_connection_is_made_after_the_end() -> None:
+    with running(listening()) as runner:
+        door = runner.assembly.routes[0].entrypoint.publisher  # type: ignore[attr-defined]
+    door.connect()
+    assert not door.begun
 
 
 def test_a_stop_cancels_the_consumers_of_a_context_once() -> None:

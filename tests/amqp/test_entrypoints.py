@@ -598,7 +598,7 @@ def test_a_retry_keeps_the_message_as_it_was(broker_uri: str, outside: Outside) 
     assert {name: copy.headers[name] for name in headers} == headers
     assert (copy.headers["mf-exchange"], copy.headers["mf-routing-key"]) == ("payments.events", "refunded")
     assert copy.headers["mf-retry-count"] == 1
-    ours = {"mf-exchange", "mf-routing-key", "mf-retry-count", "mf-retry-last", "mf-retry-history"}
+    ours = {"mf-exchange", "mf-routing-key", "mf-first-failed", "mf-retry-count", "mf-retry-last", "mf-retry-history"}
     added_by_the_broker = {name for name in copy.headers if name.startswith("x-")}
     assert set(copy.headers) == set(headers) | ours | added_by_the_broker
     properties = copy.properties

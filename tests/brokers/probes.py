@@ -11,6 +11,7 @@ from typing import Any
 
 from micro_framework.brokers.port import (
     Broker,
+    Browser,
     Confirmation,
     Consumer,
     Delivery,
@@ -160,7 +161,7 @@ class Doors:
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.opened: list[Consumer | Publisher] = []
+        self.opened: list[Consumer | Publisher | Browser] = []
         self._publisher: Publisher | None = None
         self._delaying: dict[str, Publisher] = {}
 
@@ -194,6 +195,14 @@ class Doors:
         publisher.declare(exchanges, queues)
         publisher.start(events or DoorEvents())
         return publisher
+
+    def browser(self, events: DoorEvents | None = None) -> Browser:
+        """A browser that is ready."""
+        browser = self.broker.browser(f"test-{len(self.opened)}")
+        self.opened.append(browser)
+        browser.start(events or DoorEvents())
+        assert browser.wait_ready(soon())
+        return browser
 
     def declare(self, *queues: Queue) -> None:
         """Declare queues that stay when the door closes."""

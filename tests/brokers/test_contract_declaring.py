@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from micro_framework.brokers.port import Subscription
-from micro_framework.exceptions import BrokerRefused, UnknownExchange, Unroutable
+from micro_framework.brokers.port import DoorEvents, Subscription
+from micro_framework.exceptions import BrokerRefused, PublishError, UnknownExchange, Unroutable
 from micro_framework.wire.naming import Queue
 from tests.brokers.probes import Diary, Doors, Inbox, exchange, message, queue, soon
 
@@ -214,3 +214,55 @@ def test_an_auto_delete_queue_goes_when_its_last_consumer_is_cancelled(doors: Do
     consumer.cancel(soon())
     with pytest.raises(Unroutable):
         doors.send(message("shared", mandatory=True))
+
+
+# Queues that are only to exist
+
+
+def test_a_queue_is_made_sure_of_when_the_door_opens(doors: Doors) -> None:
+    publisher = doors.broker.publisher("ensuring")
+    doors.opened.append(publisher)
+    publisher.ensure(JOBS, soon())
+    publisher.start(DoorEvents())
+    assert publisher.wait_ready(soon())
+    publisher.publish(message("jobs", "kept", mandatory=True)).wait(soon())
+
+
+def test_a_queue_is_made_sure_of_while_the_door_is_open(doors: Doors) -> None:
+    publisher = doors.common_publisher
+    with pytest.raises(Unroutable):
+        publisher.publish(message("jobs", mandatory=True)).wait(soon())
+    for _ in range(2):
+        publisher.ensure(JOBS, soon())
+    publisher.publish(message("jobs", "kept", mandatory=True)).wait(soon())
+    inbox, _ = doors.consuming(JOBS)
+    assert inbox.next().body == b"kept"
+
+
+@pytest.mark.parametrize("when", ["before the start", "later"])
+def test_a_queue_with_other_flags_is_adopted_where_it_is_only_to_exist(
+    doors: Doors, when: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, _ = doors.consuming(queue("jobs", auto_delete=True))
+    caplog.set_level(logging.INFO, "micro_framework")
+    publisher = doors.broker.publisher("ensuring")
+    doors.opened.append(publisher)
+    if when == "before the start":
+        publisher.ensure(JOBS, soon())
+    publisher.start(DoorEvents())
+    assert publisher.wait_ready(soon())
+    if when == "later":
+        publisher.ensure(JOBS, soon())
+    publisher.publish(message("jobs", "through", mandatory=True)).wait(soon())
+    assert inbox.next().body == b"through"
+    (text,) = [each for each in map(logging.LogRecord.getMessage, caplog.records) if "adopted" in each]
+    assert "queue 'jobs'" in text
+
+
+def test_a_queue_that_cannot_be_made_sure_of_is_the_askers_affair_alone(doors: Doors) -> None:
+    publisher = doors.common_publisher
+    with pytest.raises(PublishError, match="queue 'jobs' cannot be declared"):
+        publisher.ensure(queue("jobs", arguments={"x-max-length": -1}), soon())
+    publisher.ensure(queue("marks"), soon())
+    publisher.publish(message("marks", mandatory=True)).wait(soon())
+    assert publisher.ready

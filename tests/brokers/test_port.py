@@ -9,11 +9,13 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
-    "Broker": ["consumer", "description", "duplex", "publisher"],
+    "Broker": ["browser", "consumer", "description", "duplex", "durable_after", "publisher"],
+    "Browser": ["count", "get", "ready", "release", "start", "stop", "wait_ready"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
-    "Publisher": ["declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
+    "Publisher": ["declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
     "Duplex": [
-        "cancel", "declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "subscribe", "wait_ready",
+        "cancel", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "subscribe",
+        "wait_ready",
     ],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
@@ -33,6 +35,7 @@ def test_a_broker_takes_and_gives_what_the_port_says(any_broker: Broker, doors: 
     confirmation = doors.common_publisher.publish(message("jobs"))
     parts = {
         "Broker": any_broker,
+        "Browser": doors.browser(),
         "Consumer": consumer,
         "Publisher": doors.common_publisher,
         "Duplex": any_broker.duplex("unused"),

@@ -125,7 +125,6 @@ def test_all_problems_come_in_one_message():
         ("WORKER_MODE", "process"),
         ("WORKER_MODE", "greedy_process"),
         ("ENABLE_METRICS", True),
-        ("DEAD_LETTER", True),
         ("MAX_TASKS_PER_CHILD", 10),
         ("TASK_TIMEOUT", 5),
         ("CONTEXTS", {"slow": {"WORKER_MODE": "process"}}),

@@ -4,6 +4,7 @@ import re
 from threading import Lock
 from weakref import WeakValueDictionary
 
+from micro_framework.brokers.memory.browser import MemoryBrowser
 from micro_framework.brokers.memory.consumer import MemoryConsumer
 from micro_framework.brokers.memory.duplex import MemoryDuplex
 from micro_framework.brokers.memory.publisher import MemoryPublisher
@@ -60,6 +61,11 @@ class MemoryBroker:
     def description(self) -> str:
         return f"memory://{self._name}"
 
+    @property
+    def durable_after(self) -> float:
+        """Nothing here survives that the process is killed, so nothing is to be waited for."""
+        return 0.0
+
     def consumer(self, name: str) -> MemoryConsumer:
         return MemoryConsumer(self, self._server, name)
 
@@ -68,6 +74,9 @@ class MemoryBroker:
 
     def duplex(self, name: str) -> MemoryDuplex:
         return MemoryDuplex(self, self._server, name)
+
+    def browser(self, name: str) -> MemoryBrowser:
+        return MemoryBrowser(self, self._server, name)
 
     def delete_queue(self, name: str) -> None:
         """For tests: delete a queue as an operator would; its consumers are told, and declare it again."""

@@ -78,7 +78,7 @@ class MemoryConsumer(MemoryDoor):
 
     def _declare(self, subscription: Subscription) -> None:
         name = subscription.queue.name
-        if subscription.on_lost is not None and name in self._declared and not self._server.has_queue(name):
+        if subscription.on_lost is not None and name in self._declared and self._server.find_queue(name) is None:
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self, name)
             self._tell(subscription.on_lost)
         self._declared.add(name)

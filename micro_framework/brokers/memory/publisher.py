@@ -8,7 +8,7 @@ from micro_framework.brokers.memory.messages import delayed_message, published_m
 from micro_framework.brokers.memory.queues import Message
 from micro_framework.brokers.memory.server import MemoryServer
 from micro_framework.brokers.port import Publication
-from micro_framework.exceptions import PublishError, UnknownExchange
+from micro_framework.exceptions import BrokerRefused, PublishError, UnknownExchange
 from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["KnownOutcome", "MemoryPublisher"]
@@ -43,6 +43,7 @@ class MemoryPublisher(MemoryDoor):
         super().__init__(broker, server, name)
         self._exchanges: list[Exchange] = []
         self._queues: list[Queue] = []
+        self._ensured: list[Queue] = []
 
     def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
         """Declare now if started, and whenever the connection comes back."""
@@ -51,6 +52,21 @@ class MemoryPublisher(MemoryDoor):
             self._queues += queues
             if self._ready:
                 self._attempt(partial(self._declare_all, exchanges, queues))
+
+    def ensure(self, queue: Queue, deadline: float) -> None:
+        """Have a queue exist, whatever its flags.
+
+        Raises:
+            PublishError: It asks for what the embedded broker does not have.
+        """
+        with self._changed:
+            if self._thread is None:
+                self._ensured.append(queue)
+            elif self._ready:
+                try:
+                    self._server.ensure_queue(queue, self)
+                except BrokerRefused as refusal:
+                    raise PublishError(f"queue {queue.name!r} cannot be declared: {refusal}") from refusal
 
     def publish(self, publication: Publication, *, confirm: bool = True) -> KnownOutcome:
         """Put a message into every queue that takes it; the answer is known at once.
@@ -107,6 +123,8 @@ class MemoryPublisher(MemoryDoor):
 
     def _declare_everything(self) -> None:
         self._declare_all(self._exchanges, self._queues)
+        for queue in self._ensured:
+            self._server.ensure_queue(queue, self)
 
     def _declare_all(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
         for exchange in exchanges:

@@ -171,6 +171,11 @@ class StoredQueue:
         self.lease_seconds = None if lease is None else lease / 1000
         self.leases = 0  # counts uses, so that the end of an earlier lease is told from that of the last one
 
+    @property
+    def waiting(self) -> int:
+        """How many messages nobody has."""
+        return len(self._ready)
+
     def put(self, message: Message) -> None:
         """Append a message and deliver it if anybody has room."""
         self._ready.append(Entry(message, self._next_position, self._expiry_of(message)))
@@ -190,9 +195,16 @@ class StoredQueue:
             consumption = self._next_with_room()
             if consumption is None:
                 return
+            if (entry := self.take_first()) is not None:
+                consumption.deliver(entry)
+
+    def take_first(self) -> Entry | None:
+        """Take the first message; None where none waits. What has expired is dropped on the way."""
+        while self._ready:
             entry = self._ready.popleft()
             if entry.expires_at is None or monotonic() < entry.expires_at:
-                consumption.deliver(entry)
+                return entry
+        return None
 
     def _next_with_room(self) -> Consumption | None:
         for _ in range(len(self.consumptions)):

@@ -123,9 +123,21 @@ class MemoryServer:
             self._bind(queue.name, binding.exchange.name, binding.routing_key)
         self._renew_lease(self._queues[queue.name])
 
-    def has_queue(self, name: str) -> bool:
-        """Whether there is a queue of this name."""
-        return name in self._queues
+    def ensure_queue(self, queue: Queue, owner: Connection) -> None:
+        """Create a queue, or adopt the one of that name with one log line if its flags differ.
+
+        Raises:
+            BrokerRefused: It asks for what the embedded broker does not have.
+        """
+        known = self._queues.get(queue.name)
+        if known is None:
+            self.declare_queue(queue, owner)
+        elif differences := flags_that_differ(queue_flags(known.declared), queue_flags(queue)):
+            logger.warning("queue %r exists with other flags and is adopted as it is: %s", queue.name, differences)
+
+    def find_queue(self, name: str) -> StoredQueue | None:
+        """A queue by its name, None where there is none."""
+        return self._queues.get(name)
 
     def delete_queue(self, name: str) -> None:
         """Delete a queue with what it holds, if it is there, and tell its consumers."""

@@ -1,7 +1,7 @@
 """Turns verdicts about deliveries into the fewest commands to the broker. Pure.
 
 A channel's delivery tags are 1, 2, 3 and so on. The lowest unsettled tag is remembered, and which ones above it are
-settled. All that finished since the last time goes out together: rejects one by one, then the run of settled tags
+settled. All that finished since the last time goes out together: refusals one by one, then the run of settled tags
 from the lowest on as one ``basic.ack`` with ``multiple``, then the later ones singly. A tag that still runs ends the
 run, and later tags never wait for it.
 
@@ -21,7 +21,7 @@ class Command(NamedTuple):
     """One command to the broker.
 
     Args:
-        verdict: ``basic.ack`` for ACK, ``basic.reject`` for the others.
+        verdict: ``basic.ack``, ``basic.nack`` for REQUEUE, ``basic.reject`` for REJECT.
         tag: The delivery tag.
         multiple: For ACK: whether it stands for every unsettled tag below, too.
     """

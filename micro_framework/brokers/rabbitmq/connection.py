@@ -29,6 +29,8 @@ from micro_framework.brokers.rabbitmq.frames import (
     CONTENT_BODY,
     CONTENT_HEADER,
     DELIVER,
+    GET_EMPTY,
+    GET_OK,
     HEARTBEAT_FRAME,
     METHOD,
     NACK,
@@ -42,7 +44,10 @@ from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransp
 __all__ = ["Interrupted", "LinkChannel", "LinkConnection", "Waker"]
 
 POLL_SECONDS = 60.0
-CONTENT_METHODS = (DELIVER, RETURN)
+CONTENT_METHODS = (DELIVER, RETURN, GET_OK)
+
+Got = tuple[bytes, bytes, bytes]
+"""The payloads of a method and of a content header, and a body."""
 
 
 class Interrupted(Exception):
@@ -101,6 +106,7 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
         self.on_confirm: Callable[[int, bool, bool], None] = ignore_confirm
         # Once it returns, nobody may write on the channel any more.
         self.on_closed: Callable[[Exception], None] = ignore_closed
+        self.answers: list[Got | None] = []  # to basic.get
         self.waiting = 0
         super().__init__(*args, **options)
 
@@ -111,6 +117,17 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
             return super().wait(*args, **options)
         finally:
             self.waiting -= 1
+
+    def get(self, queue: str) -> Got | None:
+        """Ask for one message of a queue (``basic.get``) and wait for the answer: `Got`, or None for an empty queue."""
+        self.waiting += 1
+        try:
+            self.send_method(spec.Basic.Get, "Bsb", (0, queue, False))
+            while not self.answers:
+                self.connection.blocking_read()
+        finally:
+            self.waiting -= 1
+        return self.answers.pop()
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         if self.is_closing:
@@ -182,6 +199,8 @@ def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) 
         if method in (ACK, NACK):
             tag, multiple = unpack_confirm(payload)
             channel.on_confirm(tag, multiple, method == ACK)
+        elif method == GET_EMPTY:
+            channel.answers.append(None)
         else:
             on_method(number, (payload[0] << 8 | payload[1], payload[2] << 8 | payload[3]), payload, None)
         return True
@@ -212,6 +231,8 @@ def hand_over(channel: LinkChannel | None, content: Content) -> None:
     body = parts[0] if len(parts) == 1 else b"".join(parts)
     if content.method[:4] == DELIVER:
         channel.on_deliver(content.method, content.header, body)
+    elif content.method[:4] == GET_OK:
+        channel.answers.append((content.method, content.header, body))
     else:
         channel.on_return(content.method, content.header, body)
 

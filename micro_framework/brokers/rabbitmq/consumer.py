@@ -7,22 +7,29 @@ taken the messages back and delivers them again, under new tags.
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
 import amqp
 
 from micro_framework.brokers.port import DoorEvents, Subscription, Verdict
-from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements
+from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements, Command
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
-from micro_framework.brokers.rabbitmq.frames import ack_frame, reject_frame, short_string_at, unpack_tag
+from micro_framework.brokers.rabbitmq.frames import (
+    ack_frame,
+    reject_frame,
+    requeue_frame,
+    short_string_at,
+    unpack_tag,
+)
 from micro_framework.brokers.rabbitmq.link import Link, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
-__all__ = ["RabbitMQConsumer"]
+__all__ = ["Generation", "RabbitMQConsumer"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +63,13 @@ class Generation:
             self._finished.append((tag, verdict))
             self._link.flush()
 
+    def settle_all(self, tags: Iterable[int], verdict: Verdict) -> None:
+        """As `settle`, for several deliveries in one write; those that are settled already stay as they are."""
+        self._finished.extend((tag, verdict) for tag in tags)
+        self._link.flush()
+
     def has_output(self) -> bool:
+        """Whether verdicts wait to be written."""
         return bool(self._finished) and self.alive
 
     def take_output(self) -> bytes:
@@ -66,14 +79,14 @@ class Generation:
         if not self.alive:
             return b""
         number = self._number
-        return b"".join(
-            [
-                ack_frame(number, tag, multiple)
-                if verdict is Verdict.ACK
-                else reject_frame(number, tag, verdict is Verdict.REQUEUE)
-                for verdict, tag, multiple in self._acknowledgements.settle(batch)
-            ]
-        )
+        return b"".join([frame_of(number, command) for command in self._acknowledgements.settle(batch)])
+
+
+def frame_of(channel: int, command: Command) -> bytes:
+    verdict, tag, multiple = command
+    if verdict is Verdict.ACK:
+        return ack_frame(channel, tag, multiple)
+    return requeue_frame(channel, tag) if verdict is Verdict.REQUEUE else reject_frame(channel, tag)
 
 
 class RabbitMQConsumer:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Adoptions:
-    """Which exchanges were found with other flags; each is told once. Thread safe.
+    """Which exchanges and queues were found with other flags; each is told once. Thread safe.
 
     Args:
         where: The broker, for the log.
@@ -25,17 +25,17 @@ class Adoptions:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._names: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
         self._lock = Lock()
 
-    def tell(self, exchange: str, difference: str) -> None:
-        """Log that an exchange is used as it is, the first time."""
+    def tell(self, name: str, difference: str, kind: str = "exchange") -> None:
+        """Log that an exchange (or a queue, if that is the kind) is used as it is, the first time."""
         with self._lock:
-            if exchange in self._names:
+            if (kind, name) in self._told:
                 return
-            self._names.add(exchange)
+            self._told.add((kind, name))
         logger.warning(
-            "exchange %r on %s exists with other flags (%s) and is adopted as it is", exchange, self._where, difference
+            "%s %r on %s exists with other flags (%s) and is adopted as it is", kind, name, self._where, difference
         )
 
 
@@ -123,6 +123,19 @@ class Declarer:
                 self.channel.queue_bind(
                     queue.name, binding.exchange.name, binding.routing_key, arguments=dict(binding.arguments)
                 )
+
+    def any_queue(self, queue: Queue) -> None:
+        """Declare a queue; one that exists with other flags is adopted.
+
+        Raises:
+            amqp.AMQPError: The broker refused.
+        """
+        try:
+            self.queue(queue)
+        except amqp.PreconditionFailed as error:
+            if "inequivalent" not in error.reply_text:
+                raise
+            self._adoptions.tell(queue.name, difference_in(error.reply_text), "queue")
 
 
 def difference_in(text: str) -> str:

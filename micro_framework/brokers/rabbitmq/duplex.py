@@ -19,7 +19,7 @@ from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["RabbitMQDuplex"]
 
-CONSUME_CHANNEL = 3
+CONSUME_CHANNEL = 4
 """Behind those of the publishing half."""
 
 
@@ -70,6 +70,14 @@ class RabbitMQDuplex:
     def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
         """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
         self._publishing.declare(exchanges, queues)
+
+    def ensure(self, queue: Queue, deadline: float) -> None:
+        """Have a queue exist, whatever its flags.
+
+        Raises:
+            PublishError: It cannot be declared, or no answer came in time.
+        """
+        self._publishing.ensure(queue, deadline)
 
     def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
         """Publish without waiting; without a connection the message is sent when there is one.

@@ -25,6 +25,8 @@ __all__ = [
     "CONTENT_BODY",
     "CONTENT_HEADER",
     "DELIVER",
+    "GET_EMPTY",
+    "GET_OK",
     "HEARTBEAT_FRAME",
     "METHOD",
     "NACK",
@@ -39,6 +41,7 @@ __all__ = [
     "pack_properties",
     "publish_frames",
     "reject_frame",
+    "requeue_frame",
     "short_string_at",
     "unpack_confirm",
     "unpack_properties",
@@ -47,6 +50,7 @@ __all__ = [
 
 METHOD, CONTENT_HEADER, CONTENT_BODY = 1, 2, 3
 DELIVER, RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
+GET_OK, GET_EMPTY = b"\x00\x3c\x00\x47", b"\x00\x3c\x00\x48"
 ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 BASIC, PUBLISH = 60, 40
 FRAME_END = b"\xce"
@@ -106,9 +110,14 @@ def ack_frame(channel: int, tag: int, multiple: bool) -> bytes:
     return SETTLE_FRAME.pack(METHOD, channel, SETTLE_SIZE, BASIC, 80, tag, multiple, 0xCE)
 
 
-def reject_frame(channel: int, tag: int, requeue: bool) -> bytes:
-    """``basic.reject``."""
-    return SETTLE_FRAME.pack(METHOD, channel, SETTLE_SIZE, BASIC, 90, tag, requeue, 0xCE)
+def reject_frame(channel: int, tag: int) -> bytes:
+    """``basic.reject`` without requeue."""
+    return SETTLE_FRAME.pack(METHOD, channel, SETTLE_SIZE, BASIC, 90, tag, 0, 0xCE)
+
+
+def requeue_frame(channel: int, tag: int) -> bytes:
+    """``basic.nack`` of one message, with requeue."""
+    return SETTLE_FRAME.pack(METHOD, channel, SETTLE_SIZE, BASIC, 120, tag, 0b10, 0xCE)
 
 
 def unpack_confirm(payload: bytes) -> tuple[int, bool]:
@@ -118,7 +127,7 @@ def unpack_confirm(payload: bytes) -> tuple[int, bool]:
 
 
 def unpack_tag(payload: bytes, at: int) -> tuple[int, bool]:
-    """Delivery tag and ``redelivered`` of a ``basic.deliver``."""
+    """Delivery tag and ``redelivered`` of a ``basic.deliver`` or ``basic.get-ok``."""
     tag, bits = TAG.unpack_from(payload, at)
     return tag, bool(bits & 1)
 

@@ -81,7 +81,7 @@ class Link:
     """See the module's text.
 
     Args:
-        kind: ``consumer``, ``publisher`` or ``duplex``, part of the thread's name.
+        kind: ``consumer``, ``publisher``, ``duplex`` or ``browser``, part of the thread's name.
         name: The rest of it, and of the connection's name in the broker's list.
         endpoints: Where to connect.
         owner: Whose link it is.

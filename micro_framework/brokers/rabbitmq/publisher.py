@@ -57,6 +57,7 @@ class RabbitMQPublisher:
         self._targets = Targets(plugin=delayed_by_plugin)
         self._exchanges: list[Exchange] = []
         self._queues: list[Queue] = []
+        self._ensured: list[Queue] = []
         self._direct = ConfirmingChannel(PUBLISH_CHANNEL, self._on_channel_closed)
         self._delayed = ConfirmingChannel(DELAY_CHANNEL, self._on_channel_closed)
         self._channels = (self._direct, self._delayed)
@@ -92,6 +93,28 @@ class RabbitMQPublisher:
         # have declared already what was in them before.
         if self._link.connection is not None:
             self._link.call(lambda: self._declare_now(exchanges, queues), monotonic() + DECLARE_SECONDS)
+
+    def ensure(self, queue: Queue, deadline: float) -> None:
+        """Have a queue exist, whatever its flags.
+
+        Raises:
+            PublishError: It cannot be declared, or no answer came in time.
+        """
+        if not self._link.started:
+            self._ensured.append(queue)
+            return
+        refusals: list[amqp.AMQPError] = []
+
+        def declare() -> None:
+            try:
+                self._with_connection(lambda connection: self._ensure(connection, queue))
+            except amqp.ChannelError as error:
+                refusals.append(error)  # told to whoever asked: the door is none the worse
+
+        if not self._link.call(declare, deadline):
+            raise PublishError(f"queue {queue.name!r} was not declared in time ({self._state()})")
+        if refusals:
+            raise PublishError(f"queue {queue.name!r} cannot be declared: {readable(refusals[0])}") from refusals[0]
 
     def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
         """Publish without waiting; without a connection the message is sent when there is one.
@@ -182,6 +205,7 @@ class RabbitMQPublisher:
     def set_up(self, connection: LinkConnection) -> None:
         """Declare everything, learn what is to be known of targets, open the channels in confirm mode."""
         self._declare(connection, self._exchanges, self._queues)
+        self._ensure_noted(connection)
         for channel in self._channels:
             channel.open(connection)
         if self._targets:
@@ -267,6 +291,18 @@ class RabbitMQPublisher:
         self._can_keep = False
         logger.warning("%s: a delay queue cannot be kept: %s", self._link.title, readable(error))
         self._link.post(lambda: self._with_connection(self._open_keep_channel))
+
+    def _ensure(self, connection: LinkConnection, queue: Queue) -> None:
+        with Declarer(connection, self._adoptions) as declarer:
+            declarer.any_queue(queue)
+
+    def _ensure_noted(self, connection: LinkConnection) -> None:
+        for queue in self._ensured:
+            try:
+                self._ensure(connection, queue)
+            except amqp.NotFound as error:
+                # In a cluster, a queue on a node that is down: nothing else waits for it.
+                logger.warning("%s: queue %r is not there: %s", self._link.title, queue.name, readable(error))
 
     def _declare_now(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
         self._with_connection(lambda connection: self._declare(connection, exchanges, queues))

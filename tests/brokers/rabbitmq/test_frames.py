@@ -1,6 +1,5 @@
 """Frames as bytes: what we pack py-amqp reads, and what py-amqp packs we read."""
 
-from collections.abc import Callable
 from dataclasses import fields
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     pack_properties,
     publish_frames,
     reject_frame,
+    requeue_frame,
     unpack_confirm,
     unpack_properties,
 )
@@ -128,13 +128,21 @@ def test_bytes_that_are_no_frame_are_refused() -> None:
         buffer.next()
 
 
-@pytest.mark.parametrize(("make", "method"), [(ack_frame, 80), (reject_frame, 90)])
-@pytest.mark.parametrize("flag", [False, True])
-def test_settling_frames(make: Callable[[int, int, bool], bytes], method: int, flag: bool) -> None:
-    [(kind, channel, payload)] = frames_in(make(7, 2**40, flag))
+@pytest.mark.parametrize(
+    ("frame", "method", "bits"),
+    [
+        (ack_frame(7, 2**40, False), 80, [False, False]),
+        (ack_frame(7, 2**40, True), 80, [True, False]),
+        (reject_frame(7, 2**40), 90, [False, False]),
+        (requeue_frame(7, 2**40), 120, [False, True]),
+    ],
+    ids=["ack", "ack multiple", "reject", "nack one with requeue"],
+)
+def test_settling_frames(frame: bytes, method: int, bits: list[bool]) -> None:
+    [(kind, channel, payload)] = frames_in(frame)
     assert (kind, channel, payload[:4]) == (1, 7, bytes((0, 60, 0, method)))
-    assert loads("Lb", payload, 4)[0] == [2**40, flag]
-    assert unpack_confirm(payload) == (2**40, flag)
+    assert loads("Lbb", payload, 4)[0] == [2**40, *bits]
+    assert unpack_confirm(payload) == (2**40, bits[0])
 
 
 def test_a_queue_is_declared_without_an_answer() -> None:

@@ -13,6 +13,7 @@ from micro_framework.brokers.port import DoorEvents, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.brokers.rabbitmq.declarations import Declarer
 from micro_framework.exceptions import (
     MessageTooLarge,
     PublishError,
@@ -24,6 +25,7 @@ from micro_framework.exceptions import (
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
 from micro_framework.wire.messages import Properties
+from micro_framework.wire.naming import Queue
 from tests.brokers.probes import SECONDS, Diary, Doors, exchange, message, queue, soon
 
 JOBS = queue("jobs")
@@ -378,3 +380,30 @@ def test_stop_answers_whoever_still_waits() -> None:
     publisher.stop(time.monotonic() + 0.1)
     with pytest.raises(PublishError, match="stopped"):
         confirmation.wait(soon())
+
+
+# Queues that are only to exist
+
+
+def test_a_queue_on_a_node_that_is_down_does_not_keep_the_door_shut(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def on_a_node_that_is_down(declarer: Declarer, declared: Queue) -> None:
+        raise amqp.NotFound("home node 'rabbit@other' of durable queue 'jobs' is down or inaccessible")
+
+    monkeypatch.setattr(Declarer, "any_queue", on_a_node_that_is_down)
+    publisher = doors.broker.publisher("ensuring")
+    doors.opened.append(publisher)
+    publisher.ensure(JOBS, soon())
+    publisher.start(DoorEvents())
+    assert publisher.wait_ready(soon())
+    assert "queue 'jobs' is not there: " in caplog.text
+    with pytest.raises(PublishError, match="is down"):
+        publisher.ensure(JOBS, soon())
+
+
+def test_whoever_asks_for_a_queue_is_told_when_no_answer_comes(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
+    publisher = hurt_doors.common_publisher
+    with own_node.paused():
+        with pytest.raises(PublishError, match="queue 'jobs' was not declared in time"):
+            publisher.ensure(JOBS, time.monotonic() + 0.3)

@@ -1,0 +1,198 @@
+"""The door for those who look into queues: one connection, and ``basic.get`` for a message at a time.
+
+Every question is asked on the reading thread, which waits for the answer. What was taken belongs to the channel it came
+by, as with a consumer: when that is gone, the broker has taken everything back.
+"""
+
+import logging
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, TypeVar
+
+import amqp
+
+from micro_framework.brokers.port import DoorEvents, Verdict
+from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
+from micro_framework.brokers.rabbitmq.consumer import Generation
+from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
+from micro_framework.brokers.rabbitmq.frames import unpack_tag
+from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.exceptions import BrokerError, BrokerRefused
+
+__all__ = ["RabbitMQBrowser"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+CHANNEL = 1
+POLL_SECONDS = 0.1
+TAG_AT, NAMES_AT = 4, 13
+"""Where in a ``basic.get-ok`` the delivery tag and the exchange's name begin."""
+
+
+class RabbitMQBrowser:
+    """A connection that looks into queues (`micro_framework.brokers.port.Browser`); opened once.
+
+    Args:
+        link_for: Gives the connection.
+    """
+
+    def __init__(self, link_for: LinkFor) -> None:
+        self._generation: Generation | None = None
+        self._last_tag = 0
+        self._seen: set[str] = set()  # the queues that messages were taken from since the last release
+        self._lost = False  # whether their connection was lost
+        self._link = link_for(self)
+
+    # The port.
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting on a thread of its own.
+
+        Raises:
+            BrokerError: It was started or stopped before.
+        """
+        self._link.start(events)
+
+    @property
+    def ready(self) -> bool:
+        return self._link.ready
+
+    def wait_ready(self, deadline: float) -> bool:
+        return self._link.wait_ready(deadline)
+
+    def stop(self, deadline: float) -> None:
+        """Write the verdicts that are left, close the connection, end the thread."""
+        self._link.stop(deadline)
+
+    def count(self, queue: str, deadline: float) -> int | None:
+        return self._ask(lambda connection: count_of(connection, queue), deadline)
+
+    def get(self, queue: str, deadline: float) -> RabbitMQDelivery | None:
+        return self._ask(lambda connection: self._get(connection, queue), deadline)
+
+    def release(self, deadline: float) -> None:
+        try:
+            self._ask(lambda connection: self._release(connection, deadline), deadline)
+        finally:
+            self._seen.clear()
+            self._lost = False
+
+    def _ask(self, question: Callable[[LinkConnection], T], deadline: float) -> T:
+        answers: list[T] = []
+        errors: list[Exception] = []
+
+        def work() -> None:
+            try:
+                answers.append(self._answer(question, deadline))
+            except (amqp.ChannelError, BrokerError) as error:
+                errors.append(error)
+            except Exception as error:
+                errors.append(error)
+                raise  # the connection is not to be trusted any more
+
+        done = self._link.call(work, deadline)
+        if errors:
+            error = errors[0]
+            raise error if isinstance(error, BrokerError) else BrokerError(f"{self._link.title}: {readable(error)}")
+        if not done or not answers:
+            raise BrokerError(f"{self._link.title} got no answer in time ({self._link.trouble})")
+        return answers[0]
+
+    # What the link asks, see `LinkOwner`.
+
+    def set_up(self, connection: LinkConnection) -> None:
+        """A channel is opened when the first message is asked for."""
+
+    def has_output(self) -> bool:
+        generation = self._generation
+        return generation is not None and generation.has_output()
+
+    def take_output(self) -> bytes:
+        generation = self._generation
+        return generation.take_output() if generation is not None else b""
+
+    def output_written(self) -> None:
+        """Nobody waits for that."""
+
+    def lost(self, error: BaseException) -> None:
+        self._end_generation()
+
+    def ended(self, refusal: BrokerRefused | None) -> None:
+        self._end_generation()
+
+    # On the reading thread.
+
+    def _answer(self, question: Callable[[LinkConnection], T], deadline: float) -> T:
+        connection = self._link.connection
+        if connection is None:
+            raise BrokerError(f"{self._link.title} is not connected: {self._link.trouble}")
+        try:
+            with connection.within(deadline - monotonic()):
+                return question(connection)
+        except amqp.ChannelError:
+            if self._generation is not None and not self._generation.channel.is_open:
+                self._end_generation()
+            raise
+
+    def _get(self, connection: LinkConnection, queue: str) -> RabbitMQDelivery | None:
+        self._refuse_if_lost()
+        generation = self._generation or self._open_generation(connection)
+        got = generation.channel.get(queue)
+        if got is None:
+            return None
+        method, header, body = got
+        self._last_tag, redelivered = unpack_tag(method, TAG_AT)
+        self._seen.add(queue)
+        return RabbitMQDelivery(generation, self._last_tag, redelivered, queue, method, NAMES_AT, header, body)
+
+    def _release(self, connection: LinkConnection, deadline: float) -> None:
+        self._refuse_if_lost()
+        generation = self._generation
+        if generation is None:
+            return
+        generation.settle_all(range(1, self._last_tag + 1), Verdict.REQUEUE)
+        while generation.has_output():  # more than once only where the socket is full: `poll` makes room
+            if monotonic() >= deadline:
+                raise TimeoutError("the broker did not take the verdicts in time")
+            connection.poll(monotonic() + POLL_SECONDS)
+            self._link.flush()
+        channel: Any = generation.channel
+        for queue in self._seen:
+            # Answered by the queue itself, after it has had the verdicts that came by this channel.
+            channel.queue_declare(queue, passive=True)
+
+    def _open_generation(self, connection: LinkConnection) -> Generation:
+        channel: LinkChannel = connection.channel(CHANNEL)
+        channel.on_closed = self._on_channel_closed
+        self._generation = generation = Generation(self._link, channel)
+        self._last_tag = 0
+        return generation
+
+    def _end_generation(self) -> None:
+        if self._generation is not None:
+            self._generation.alive = False
+            self._lost = self._lost or bool(self._seen)
+        self._generation = None
+
+    def _on_channel_closed(self, error: Exception) -> None:
+        logger.warning("%s: the broker closed its channel: %s", self._link.title, readable(error))
+        self._end_generation()
+
+    def _refuse_if_lost(self) -> None:
+        if self._lost:
+            raise BrokerError(f"{self._link.title} lost its connection; what was taken is back in its queues")
+
+
+def count_of(connection: LinkConnection, queue: str) -> int | None:
+    channel: Any = connection.channel()  # of its own: where there is no such queue, the broker closes it
+    try:
+        found: int = channel.queue_declare(queue, passive=True).message_count
+    except amqp.NotFound as error:
+        if "no queue" not in error.reply_text:  # it exists on a node that is down
+            raise
+        return None
+    channel.close()
+    return found
