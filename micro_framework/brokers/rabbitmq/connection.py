@@ -112,15 +112,18 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
             self.waiting -= 1
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
+        error = error_for_code(reply_code, reply_text, (class_id, method_id), amqp.ChannelError)
+        if not (self.is_closing or self.waiting):
+            # Before the answer: the owner ends all writing on the channel, and a word behind the answer would be an
+            # error of the connection.
+            self.on_closed(error)
         self.send_method(spec.Channel.CloseOk)
         if self.is_closing:
             return
-        error = error_for_code(reply_code, reply_text, (class_id, method_id), amqp.ChannelError)
-        waiting, on_closed = self.waiting, self.on_closed
+        waiting = self.waiting
         self.collect()
         if waiting:
             raise error
-        on_closed(error)
 
 
 def ignore_content(method: bytes, header: bytes, body: bytes) -> None:

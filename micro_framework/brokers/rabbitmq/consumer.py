@@ -241,7 +241,8 @@ class RabbitMQConsumer:
     def _on_channel_closed(self, error: Exception) -> None:
         generation = self._generation
         assert generation is not None
-        generation.alive = False
+        with self._link.gate:  # whoever took verdicts to write has written them then
+            generation.alive = False
         logger.warning("%s: the broker closed its channel: %s; opening another", self._link.title, readable(error))
         now = monotonic()
         too_soon, self._reopened_at = now - self._reopened_at < QUICK_SECONDS, now

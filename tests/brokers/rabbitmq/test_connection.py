@@ -148,6 +148,27 @@ def test_a_closed_channel_is_not_opened_again_behind_its_owners_back(connect: Co
     assert tags == [1]
 
 
+def test_what_was_under_way_when_the_broker_closed_the_channel_does_no_harm(connect: Connect, amqp_uri: str) -> None:
+    """Until the owner has been told, other threads may write on it; behind our answer that would end the connection."""
+    connection = connect(amqp_uri)
+    channel, other = connection.channel(1), connection.channel(2)
+    stream = connection.stream
+    assert stream is not None
+    raw = publish_frames(1, message("k", to="no-such-exchange"), 131_072)
+    told: list[Exception] = []
+
+    def on_closed(error: Exception) -> None:
+        stream.send(raw)
+        told.append(error)
+
+    channel.on_closed = on_closed
+    stream.send(raw)
+    serve_until(connection, lambda: told)
+    other.queue_declare("q")
+    connection.channel(1).queue_declare("q")
+    assert len(told) == 1
+
+
 def test_who_waits_on_the_channel_gets_the_error(connect: Connect, amqp_uri: str) -> None:
     channel = connect(amqp_uri).channel(1)
     told: list[Exception] = []
