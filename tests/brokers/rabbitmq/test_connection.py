@@ -251,6 +251,25 @@ def poll_for(connection: LinkConnection, seconds: float) -> None:
         connection.poll(end)
 
 
+# Writing before sleeping
+
+
+def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, waker: Waker) -> None:
+    """A publish that is left unwritten until then is confirmed, whatever the thread waits for."""
+    connection = connect(amqp_uri)
+    channel = connection.channel(1)
+    channel.queue_declare("q")
+    channel.confirm_select()
+    confirms: list[int] = []
+    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
+    stream, unwritten = connection.stream, [publish_frames(1, message("q"), 131_072) for _ in range(3)]
+    assert stream is not None
+    connection.before_sleep = lambda: stream.send(unwritten.pop()) if unwritten else None
+    connection.poll(time.monotonic() + SECONDS)
+    assert len(unwritten) == 2
+    serve_until(connection, lambda: not unwritten and confirms and confirms[-1] == 3)
+
+
 # The waker
 
 

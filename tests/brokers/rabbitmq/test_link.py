@@ -11,10 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from micro_framework.brokers.port import Publication, Subscription, Verdict
+from micro_framework.brokers.port import Delivery, DoorEvents, Publication, Publisher, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker, consumer as consumer_module
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.frames import ACK
 from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.transport import PlainTransport
 from micro_framework.exceptions import PublishError
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
@@ -186,8 +188,6 @@ def test_a_forked_child_leaves_the_connection_alone(doors: Doors) -> None:
 
 
 def test_an_event_handler_that_raises_hurts_nobody(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
-    from micro_framework.brokers.port import DoorEvents
-
     def broken() -> None:
         raise ValueError("a defect")
 
@@ -210,6 +210,117 @@ def test_a_handler_that_takes_long_holds_up_no_other_door(doors: Doors) -> None:
 
 
 # Who writes
+
+
+class Traffic:
+    """Counts, on one thread, what it read and how often it wrote acknowledgements."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, thread: str) -> None:
+        self.thread = thread
+        self.reads = self.writes = 0
+        receive, send = PlainTransport.receive, PlainTransport.send
+        monkeypatch.setattr(PlainTransport, "receive", lambda stream: self.received(receive(stream)))
+        monkeypatch.setattr(PlainTransport, "send", lambda stream, data: send(stream, self.sent(data)))
+
+    def received(self, data: bytes) -> bytes:
+        self.reads += bool(data) and threading.current_thread().name == self.thread
+        return data
+
+    def sent(self, data: bytes) -> bytes:
+        is_acknowledgement = data[7:].startswith(ACK)  # behind the frame's type, channel and size
+        self.writes += is_acknowledgement and threading.current_thread().name == self.thread
+        return data
+
+
+def test_what_callbacks_settle_goes_out_once_per_read(
+    doors: Doors, rabbit: VHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doors.declare(JOBS)
+    doors.send(*(message("jobs") for _ in range(500)))
+    traffic = Traffic(monkeypatch, f"mf-consumer-test-{len(doors.opened)}")
+    inbox, _ = doors.consuming(JOBS, prefetch=500)
+    inbox.several(500)
+    rabbit.wait_until_drained("jobs")
+    assert 0 < traffic.writes <= traffic.reads < 500
+
+
+def consuming_forever(amqp_uri: str, inbox: Inbox) -> tuple[Doors, Link]:
+    """A consumer of the jobs, and its link; no heartbeat ever wakes it."""
+    doors = Doors(RabbitMQBroker(amqp_uri, heartbeat=0))
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take))
+    assert consumer.wait_ready(soon())
+    return doors, consumer._link  # type: ignore[attr-defined]
+
+
+def test_what_is_settled_while_a_job_waits_is_written_before_it_sleeps(amqp_uri: str, rabbit: VHost) -> None:
+    inbox, begun, done = Inbox(Verdict.ACK), threading.Event(), threading.Event()
+    doors, link = consuming_forever(amqp_uri, inbox)
+
+    def wait_for_some_answer() -> None:
+        connection = link.connection
+        assert connection is not None
+        begun.set()
+        with connection.within(SECONDS):
+            while inbox.is_empty:
+                connection.blocking_read()
+        deadline = soon()
+        while not done.is_set() and time.monotonic() < deadline:
+            connection.poll(deadline)
+
+    job = link.post(wait_for_some_answer)
+    assert begun.wait(SECONDS)
+    doors.send(message("jobs"))
+    rabbit.wait_until_drained("jobs")
+    assert not job.done.is_set()
+    done.set()
+    link.post(lambda: None)  # wakes it
+    assert job.done.wait(SECONDS)
+    doors.close()
+
+
+def test_what_a_wait_left_unhandled_is_settled_and_written_before_the_reader_sleeps(
+    amqp_uri: str, rabbit: VHost
+) -> None:
+    inbox, begun = Inbox(Verdict.ACK), threading.Event()
+    doors, link = consuming_forever(amqp_uri, inbox)
+
+    def leave_a_whole_delivery() -> None:
+        """As a wait does whose answer came in one read with what followed it."""
+        connection, deadline = link.connection, soon()
+        assert connection is not None
+        begun.set()
+        while not connection._frames._data.endswith(b"the end\xce") and time.monotonic() < deadline:
+            connection.poll(deadline)
+        assert inbox.is_empty
+
+    job = link.post(leave_a_whole_delivery)
+    assert begun.wait(SECONDS)
+    doors.send(message("jobs", "the end"))
+    assert job.done.wait(SECONDS)
+    rabbit.wait_until_drained("jobs")
+    assert inbox.bodies(1) == ["the end"]
+    doors.close()
+
+
+def test_what_a_callback_publishes_without_confirm_is_written_too(amqp_uri: str) -> None:
+    doors, answers = Doors(RabbitMQBroker(amqp_uri, heartbeat=0)), Inbox(Verdict.ACK)
+    door = doors.duplex(
+        Subscription(JOBS, 10, lambda delivery: publish_unconfirmed(door, delivery)),
+        Subscription(queue("answers"), 10, answers.take),
+    )
+    assert door.wait_ready(soon())
+    door.publish(message("jobs", "x")).wait(soon())
+    assert answers.bodies(1) == ["x"]
+    door.stop(soon())
+    inbox, _ = doors.consuming(JOBS)
+    doors.send(message("jobs", "last"))
+    assert inbox.bodies(1) == ["last"]
+    doors.close()
+
+
+def publish_unconfirmed(door: Publisher, delivery: Delivery) -> None:
+    sent = door.publish(message("answers", delivery.body), confirm=False)
+    sent.add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
 
 
 class Stream:
