@@ -308,10 +308,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
                 raise TimeoutError("the broker did not answer in time")
         return bool(self.on_inbound_frame(frame))
 
-    def serve(self) -> None:
-        """Wait for input or a wake-up, and handle every frame that has come."""
+    def serve(self, deadline: float = inf) -> None:
+        """Wait for input, a wake-up or the deadline, and handle every frame that has come."""
         self._handle_frames()  # a wait for some answer may have left others: poll knows nothing of them
-        self.poll(inf)
+        self.poll(deadline)
         self._handle_frames()
 
     def _handle_frames(self) -> None:

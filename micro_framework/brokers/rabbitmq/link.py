@@ -303,9 +303,19 @@ class Link:
         assert connection is not None
         assert deadline is not None
         self._run_jobs()
-        self._write_for_all()
+        while self._owner.has_output() and self._stream_to_write() is None and monotonic() < deadline:
+            connection.serve(deadline)  # until the kernel, or the broker, takes more
+        self._write_the_last()
         with connection.within(min(CLOSE_SECONDS, deadline - monotonic())):
             connection.close()
+
+    def _write_the_last(self) -> None:
+        # Waits for whoever writes just now, with what others left to it in its hands: behind the goodbye to the broker
+        # nothing is heard any more.
+        with self.gate:
+            while self._owner.has_output() and self._write():
+                pass
+            self._writable = None
 
     def _disconnect(self) -> None:
         with self.gate:
@@ -336,9 +346,10 @@ class Link:
     def _rest(self, seconds: float) -> None:
         assert self._waker is not None
         until = monotonic() + seconds
+        self._run_jobs()  # without a pause as well: they were meant for the connection that is lost
         while not self._stopping() and (left := until - monotonic()) > 0:
-            self._run_jobs()
             self._waker.wait(left)
+            self._run_jobs()
 
     def _finish(self) -> None:
         with self._changed:

@@ -270,6 +270,12 @@ def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, 
     serve_until(connection, lambda: not unwritten and confirms and confirms[-1] == 3)
 
 
+def test_serving_ends_at_its_deadline(connect: Connect, amqp_uri: str) -> None:
+    began = time.monotonic()
+    connect(amqp_uri).serve(began + 0.05)
+    assert 0.05 <= time.monotonic() - began < SECONDS
+
+
 # The waker
 
 

@@ -323,6 +323,65 @@ def publish_unconfirmed(door: Publisher, delivery: Delivery) -> None:
     sent.add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
 
 
+def test_a_stop_waits_for_whoever_writes_just_now(doors: Doors, rabbit: VHost) -> None:
+    """It has in its hands what others settled; behind the goodbye the broker would not hear of it."""
+    inbox, consumer = doors.consuming(JOBS, None)
+    doors.send(message("jobs"))
+    delivery = inbox.next()
+    link: Link = consumer._link  # type: ignore[attr-defined]
+    stopping = threading.Thread(target=lambda: consumer.stop(soon()))
+    with link.gate:
+        delivery.settle(Verdict.ACK)  # left to the one at the gate
+        stopping.start()
+        stopping.join(0.3)
+        assert link._write()
+    stopping.join(SECONDS)
+    assert rabbit.depth("jobs") == 0
+
+
+def test_a_stop_writes_what_is_settled_though_the_kernel_takes_no_more_for_now(
+    own_node: RabbitMQNode, hurt: VHost
+) -> None:
+    doors, inbox = Doors(RabbitMQBroker(hurt.uri)), Inbox()
+    door = doors.duplex(Subscription(JOBS, 10, inbox.take))
+    assert door.wait_ready(soon())
+    door.publish(message("jobs", "held")).wait(soon())
+    delivery = inbox.next()
+    stopping = threading.Thread(target=lambda: door.stop(soon()))
+    with own_node.paused():
+        for _ in range(5):
+            sent = door.publish(message("nowhere", b"x" * 4_000_000), confirm=False)
+        sent.add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
+        stopping.start()
+        stopping.join(0.3)
+        assert stopping.is_alive()
+    stopping.join(SECONDS)
+    hurt.wait_until_drained("jobs")
+    doors.close()
+
+
+# Jobs
+
+
+def test_a_job_for_a_lost_connection_never_meets_the_next_one(amqp_uri: str, rabbit: VHost) -> None:
+    """With several hosts the next attempt follows at once. A consumer registered twice would end the connection."""
+    doors, inbox, diary = Doors(RabbitMQBroker(f"{amqp_uri};{amqp_uri}")), Inbox(Verdict.ACK), Diary()
+
+    def lost(error: BaseException) -> None:
+        consumer._on_cancelled(b"mf-0")  # type: ignore[attr-defined]
+        diary.lost(error)
+
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take), events=DoorEvents(on_ready=diary.ready, on_lost=lost))
+    diary.wait_for("ready")
+    rabbit.close_connections()
+    diary.wait_for("ready", "lost", "ready")
+    assert consumer._link.call(lambda: None, soon())  # type: ignore[attr-defined]  # what was posted before is done
+    doors.send(message("jobs", "x"))
+    assert inbox.bodies(1) == ["x"]
+    diary.wait_for("ready", "lost", "ready")
+    doors.close()
+
+
 class Stream:
     """A congested stream that is free again the moment somebody has looked, and the reader then flushes in vain."""
 
