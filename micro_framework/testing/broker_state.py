@@ -103,6 +103,9 @@ class BrokerAdmin(Protocol):
     def bindings(self, vhost: str) -> Sequence[BindingState]:
         """Every binding of a virtual host, without those every queue has to the default exchange."""
 
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """Delete a queue with what it holds, also under its consumers; no such queue: nothing happens."""
+
     def connections(self) -> Sequence[ConnectionState]:
         """Every client connection of the broker."""
 
@@ -155,6 +158,10 @@ class VHost:
     def connections(self) -> list[ConnectionState]:
         """Every connection to this virtual host."""
         return [connection for connection in self.admin.connections() if connection.vhost == self.name]
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with what it holds, also under its consumers; no such queue: nothing happens."""
+        self.admin.delete_queue(self.name, name)
 
     def close_connections(self, client_name: str | None = None) -> int:
         """Close this virtual host's connections from the broker's side, and return how many there were.

@@ -78,6 +78,13 @@ All = <<".*">>,
 ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, All, All, All, <<"test">>),
 []
 """
+DELETE_QUEUE = """
+case rabbit_amqqueue:lookup(rabbit_misc:r(%(vhost)s, queue, %(name)s)) of
+    {ok, Q} -> {ok, _} = rabbit_amqqueue:delete(Q, false, false, <<"test">>);
+    {error, not_found} -> not_there
+end,
+[]
+"""
 # The first call returns once the decisions that were cast before it have been logged, the second once the log's buffer
 # has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither.
 PERSIST_DECLARATIONS = """
@@ -279,6 +286,10 @@ class ErlangAdmin:
         """Every binding of a virtual host that a client made."""
         rows = [BindingState(**row) for row in self.evaluate(BINDINGS, vhost=vhost)]
         return [row for row in rows if row.source]
+
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """Delete a queue with what it holds, whoever consumes it; no such queue: nothing happens."""
+        self.evaluate(DELETE_QUEUE, vhost=vhost, name=name)
 
     def connections(self) -> Sequence[ConnectionState]:
         """Every client connection of the node."""

@@ -29,6 +29,7 @@ __all__ = ["ManagementAdmin"]
 
 MANAGEMENT_PORT = 15672
 REQUEST_SECONDS = 10
+NOT_FOUND = 404
 
 
 class ManagementAdmin:
@@ -90,6 +91,18 @@ class ManagementAdmin:
         """Every binding of a virtual host that a client made."""
         rows = self.ask("GET", f"bindings/{quote(vhost, safe='')}")
         return [binding_state(row) for row in rows if row["source"]]
+
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """Delete a queue with what it holds, also under its consumers; no such queue: nothing happens.
+
+        Raises:
+            BrokerStateError: The broker refuses; an exclusive queue is its connection's to delete.
+        """
+        try:
+            self.ask("DELETE", f"queues/{quote(vhost, safe='')}/{quote(name, safe='')}")
+        except BrokerStateError as refusal:
+            if getattr(refusal.__cause__, "code", None) != NOT_FOUND:
+                raise
 
     def connections(self) -> Sequence[ConnectionState]:
         """Every client connection of the broker."""

@@ -1,4 +1,4 @@
-"""The contract tests run on every broker; these fixtures choose it."""
+"""The contract tests run on every broker, and again on doors that both consume and publish; these fixtures choose."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -7,16 +7,21 @@ import pytest
 
 from micro_framework.brokers.memory import MemoryBroker
 from micro_framework.brokers.port import Broker
-from tests.brokers.probes import Doors, mf_threads
+from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from tests.brokers.probes import Doors, DuplexOnly, MemoryOperator, Operator, RabbitMQOperator, mf_threads
 
 
-@pytest.fixture(params=["memory", "rabbitmq"])
+@pytest.fixture(params=["memory", "rabbitmq", "memory duplex", "rabbitmq duplex"])
 def any_broker(request: pytest.FixtureRequest) -> Broker:
-    """A broker with nothing in it."""
-    if request.param == "memory":
-        return MemoryBroker.named(f"memory://{uuid4().hex}")
-    from micro_framework.brokers.rabbitmq import RabbitMQBroker
+    """A broker with nothing in it; a duplex one gives doors for both where one for either is asked for."""
+    kind, _, duplex = request.param.partition(" ")
+    broker = broker_of(kind, request)
+    return DuplexOnly(broker) if duplex else broker
 
+
+def broker_of(kind: str, request: pytest.FixtureRequest) -> Broker:
+    if kind == "memory":
+        return MemoryBroker.named(f"memory://{uuid4().hex}")
     return RabbitMQBroker(request.getfixturevalue("amqp_uri"))
 
 
@@ -27,3 +32,11 @@ def doors(any_broker: Broker) -> Iterator[Doors]:
     yield doors
     doors.close()
     assert mf_threads() == []
+
+
+@pytest.fixture
+def operator(any_broker: Broker, request: pytest.FixtureRequest) -> Operator:
+    """Whoever deletes queues and cuts connections behind the doors' backs."""
+    if isinstance(any_broker, MemoryBroker):
+        return MemoryOperator(any_broker)
+    return RabbitMQOperator(request.getfixturevalue("rabbit"))

@@ -5,10 +5,11 @@ Nothing here sleeps; every wait ends at a deadline.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Protocol
 
+from micro_framework.brokers.memory import MemoryBroker
 from micro_framework.brokers.port import (
     Broker,
     Browser,
@@ -16,17 +17,22 @@ from micro_framework.brokers.port import (
     Consumer,
     Delivery,
     DoorEvents,
+    Duplex,
     Publication,
     Publisher,
     Subscription,
     Verdict,
 )
-from micro_framework.exceptions import BrokerError
+from micro_framework.exceptions import BrokerError, Unroutable
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
 SECONDS = 10.0
+
+
+def nothing() -> None:
+    """What happens meanwhile if nobody says."""
 
 
 def soon() -> float:
@@ -156,6 +162,25 @@ class Diary:
                 raise AssertionError(f"expected the events {list(names)}, got {self.names}")
 
 
+class Told:
+    """Counts how often it was told something; `Subscription.on_lost` for example."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.changed = threading.Condition()
+
+    def __call__(self) -> None:
+        with self.changed:
+            self.times += 1
+            self.changed.notify_all()
+
+    def wait_for(self, times: int) -> None:
+        """Wait until it was told this often, and not more often by then."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.times >= times, SECONDS)
+            assert self.times == times
+
+
 class Doors:
     """Opens doors to one broker and closes them after the test."""
 
@@ -173,6 +198,15 @@ class Doors:
             consumer.subscribe(subscription)
         consumer.start(events or DoorEvents())
         return consumer
+
+    def duplex(self, *subscriptions: Subscription, events: DoorEvents | None = None) -> Duplex:
+        """A door for both that has been started, ready or not."""
+        duplex = self.broker.duplex(f"test-{len(self.opened)}")
+        self.opened.append(duplex)
+        for subscription in subscriptions:
+            duplex.subscribe(subscription)
+        duplex.start(events or DoorEvents())
+        return duplex
 
     def consuming(
         self, declared: Queue, verdict: Verdict | None = Verdict.ACK, *, prefetch: int = 100
@@ -233,6 +267,24 @@ class Doors:
         assert publisher.wait_ready(soon())
         return publisher
 
+    def send_once_declared(self, publication: Publication) -> None:
+        """Publish until a queue takes it: somebody is about to declare that."""
+        assert publication.mandatory, "else nobody tells that no queue took it"
+        deadline = soon()
+        while True:
+            try:
+                return self.send(publication)
+            except Unroutable:
+                assert time.monotonic() < deadline, f"nobody declared a queue for {publication}"
+
+    def has_queue(self, name: str) -> bool:
+        """Whether there is such a queue; looked at by a message to it."""
+        try:
+            self.send(message(name, mandatory=True))
+        except Unroutable:
+            return False
+        return True
+
     @property
     def common_publisher(self) -> Publisher:
         if self._publisher is None:
@@ -243,3 +295,89 @@ class Doors:
     def close(self) -> None:
         for door in self.opened:
             door.stop(soon())
+
+
+class DuplexOnly:
+    """A broker whose every door is for both; the contracts of consumers and publishers hold for these too."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.broker = broker
+
+    @property
+    def description(self) -> str:
+        return self.broker.description
+
+    @property
+    def durable_after(self) -> float:
+        return self.broker.durable_after
+
+    def consumer(self, name: str) -> Duplex:
+        return self.broker.duplex(name)
+
+    def publisher(self, name: str) -> Duplex:
+        return self.broker.duplex(name)
+
+    def browser(self, name: str) -> Browser:
+        return self.broker.browser(name)
+
+    def duplex(self, name: str) -> Duplex:
+        return self.broker.duplex(name)
+
+
+class Operator(Protocol):
+    """What happens to a broker behind the backs of its doors."""
+
+    @property
+    def events(self) -> DoorEvents:
+        """For the doors whose connections it is to cut."""
+
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue, also under its consumers; no such queue: nothing happens."""
+
+    def cut(self, meanwhile: Callable[[], None] = nothing) -> None:
+        """Cut every connection, and call ``meanwhile()`` before the door with `events` is back; that is waited for."""
+
+
+class MemoryOperator:
+    """The embedded broker's."""
+
+    events = DoorEvents()
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self.broker = broker
+
+    def delete_queue(self, name: str) -> None:
+        self.broker.delete_queue(name)
+
+    def cut(self, meanwhile: Callable[[], None] = nothing) -> None:
+        server = self.broker._server
+        with server.lock:  # reentrant: as `MemoryBroker.drop_connections`, with something in between
+            doors = list(server._doors)
+            for door in doors:
+                door.lose_connection(BrokerError("cut by a test"))
+            meanwhile()
+            for door in doors:
+                door.regain_connection()
+
+
+class RabbitMQOperator:
+    """RabbitMQ's; acts meanwhile on the door's own thread, which connects again only after its events were told."""
+
+    def __init__(self, vhost: VHost) -> None:
+        self.vhost = vhost
+        self.events = DoorEvents(on_lost=self.away)
+        self.meanwhile = nothing
+        self.done = threading.Event()
+
+    def away(self, _error: BaseException) -> None:
+        self.meanwhile()
+        self.done.set()
+
+    def delete_queue(self, name: str) -> None:
+        self.vhost.delete_queue(name)
+
+    def cut(self, meanwhile: Callable[[], None] = nothing) -> None:
+        self.meanwhile = meanwhile
+        self.done.clear()
+        assert self.vhost.close_connections() > 0
+        assert self.done.wait(SECONDS)

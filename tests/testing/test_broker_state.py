@@ -61,6 +61,29 @@ def test_a_missing_queue_is_named_with_those_there_are(rabbit: VHost) -> None:
     assert rabbit.consumers("gone") == 0
 
 
+def test_deletes_one_queue_with_what_it_holds_and_tells_its_consumer(rabbit: VHost) -> None:
+    with Connection(rabbit.uri, transport_options={"confirm_publish": True}) as connection:
+        channel = connection.default_channel
+        for name in ("jobs", "others"):
+            Queue(name)(channel).declare()
+            connection.Producer().publish({}, routing_key=name)
+        cancelled: list[str] = []
+        channel.basic_consume("jobs", consumer_tag="tag", callback=lambda message: None, on_cancel=cancelled.append)
+        rabbit.delete_queue("jobs")
+        while not cancelled:
+            connection.drain_events(timeout=10)
+        assert cancelled == ["tag"]
+        assert set(rabbit.queues()) == {"others"}
+        assert rabbit.depth("others") == 1
+
+
+def test_deleting_a_queue_that_is_not_there_changes_nothing(rabbit: VHost) -> None:
+    with Connection(rabbit.uri) as connection:
+        Queue("there")(connection.default_channel).declare()
+        rabbit.delete_queue("gone")
+        assert set(rabbit.queues()) == {"there"}
+
+
 def test_the_fixture_gives_each_test_an_empty_vhost(rabbit: VHost, amqp_uri: str) -> None:
     assert rabbit.queues() == {}
     assert amqp_uri == rabbit.uri

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kombu import Connection, Queue
 
 from micro_framework.testing.broker_state import BrokerStateError
 from micro_framework.testing.erlang import ErlangAdmin, clean_environment, find_erlang_tool, find_server_home
@@ -18,6 +19,16 @@ def test_text_travels_unharmed_both_ways(own_node: RabbitMQNode) -> None:
 def test_a_failing_question_shows_the_nodes_reason(own_node: RabbitMQNode) -> None:
     with pytest.raises(BrokerStateError, match="undef"):
         own_node.evaluate("no_such_module:run()")
+
+
+def test_a_queue_of_any_name_and_owner_can_be_deleted(own_node: RabbitMQNode) -> None:
+    vhost, name = own_node.vhost(), 'caf\u00e9 "quoted" %'
+    with Connection(vhost.uri) as connection:
+        Queue(name, exclusive=True)(connection.default_channel).declare()
+        own_node.delete_queue(vhost.name, "no such queue")
+        assert set(vhost.queues()) == {name}
+        own_node.delete_queue(vhost.name, name)
+        assert vhost.queues() == {}
 
 
 def test_another_process_can_ask_with_the_settings(own_node: RabbitMQNode) -> None:

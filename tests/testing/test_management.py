@@ -48,6 +48,26 @@ def test_both_ways_of_asking_agree(node: RabbitMQNode, admin: ManagementAdmin) -
     assert vhost.name not in node.vhosts()
 
 
+def test_a_queue_can_be_deleted_once_and_again(admin: ManagementAdmin) -> None:
+    vhost = admin.vhost()
+    with Connection(vhost.uri) as connection:
+        for name in ("a/b", "other"):
+            Queue(name)(connection.default_channel).declare()
+        for _ in range(2):
+            vhost.delete_queue("a/b")
+            assert set(vhost.queues()) == {"other"}
+    admin.delete_vhost(vhost.name)
+
+
+def test_a_queue_that_may_not_be_deleted_is_told(admin: ManagementAdmin) -> None:
+    vhost = admin.vhost()
+    with Connection(vhost.uri) as connection:
+        Queue("mine", exclusive=True)(connection.default_channel).declare()
+        with pytest.raises(BrokerStateError, match="DELETE queues/.*/mine"):
+            vhost.delete_queue("mine")
+    admin.delete_vhost(vhost.name)
+
+
 def test_a_refusal_names_the_request(admin: ManagementAdmin) -> None:
     with pytest.raises(BrokerStateError, match=r"DELETE vhosts/nosuch: .* 404"):
         admin.delete_vhost("nosuch")

@@ -71,10 +71,15 @@ class MemoryConsumer(MemoryDoor):
         """Give back what is not settled, delete what is of no use any more, and end the thread."""
         with self._changed:
             self._cancelled = True
-            own = [each.queue.name for each in self._subscriptions if each.delete_at_stop and self._ready]
-            for name in own:
-                self._server.delete_queue(name)
+            self._delete_own_queues()
         super().stop(deadline)
+
+    def _delete_own_queues(self) -> None:
+        if self._thread is None or self._stopped or self._refused:
+            return  # whatever has these names is not ours
+        for subscription in self._subscriptions:
+            if subscription.delete_at_stop:
+                self._server.delete_queue(subscription.queue.name)
 
     def _declare(self, subscription: Subscription) -> None:
         name = subscription.queue.name
@@ -93,11 +98,14 @@ class MemoryConsumer(MemoryDoor):
             self._changed.notify_all()
 
         def consume_again() -> None:
-            if not (self._cancelled or self._stopped):
-                self._declare(subscription)
-                self._consumptions.append(self._consume(subscription))
+            self._declare(subscription)
+            self._consumptions.append(self._consume(subscription))
 
-        return self._server.consume(subscription.queue.name, subscription.prefetch, hand_over, consume_again)
+        def on_cancelled() -> None:
+            if not (self._cancelled or self._stopped):
+                self._attempt(consume_again)
+
+        return self._server.consume(subscription.queue.name, subscription.prefetch, hand_over, on_cancelled)
 
     def _disconnect(self) -> None:
         self._delivered.clear()

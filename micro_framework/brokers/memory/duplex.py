@@ -16,5 +16,5 @@ class MemoryDuplex(MemoryConsumer, MemoryPublisher):
         self._connect()
 
     def _declare_everything(self) -> None:
-        MemoryPublisher._declare_everything(self)
         MemoryConsumer._declare_everything(self)
+        MemoryPublisher._declare_everything(self)

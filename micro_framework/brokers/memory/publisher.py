@@ -102,7 +102,7 @@ class MemoryPublisher(MemoryDoor):
         """Publish; an exchange of ours that is gone (auto-deleted with its last queue) is declared again first."""
         outcome = self._server.publish(message, mandatory=mandatory)
         if isinstance(outcome, UnknownExchange) and any(each.name == message.exchange for each in self._exchanges):
-            self._declare_everything()
+            self._declare_all(self._exchanges, self._queues)
             outcome = self._server.publish(message, mandatory=mandatory)
         return outcome
 

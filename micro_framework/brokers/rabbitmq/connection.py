@@ -242,8 +242,15 @@ def never() -> bool:
     return False
 
 
+def nothing_to_write() -> None:
+    """The default of `LinkConnection.before_sleep`."""
+
+
 class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no types
     """A connection that one thread reads and any thread writes.
+
+    Whoever owns it may set `before_sleep`: called before each poll, which is the only place where the reading thread
+    waits, so whatever the frames handled until then gave rise to can be written in one piece, and never too late.
 
     Args:
         waker: What ends the reading thread's poll.
@@ -258,6 +265,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         super().__init__(frame_handler=content_frames, **options)
         self.waker = waker
         self.interrupted = interrupted
+        self.before_sleep: Callable[[], None] = nothing_to_write
         self._frames = FrameBuffer()
         self._give_up_at = inf
 
@@ -340,6 +348,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     def poll(self, deadline: float) -> None:
         """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions."""
+        self.before_sleep()
         transport = self.stream
         if transport is None:
             raise ConnectionError("the connection is closed")

@@ -153,8 +153,7 @@ class RabbitMQConsumer:
         """Delete the queues that are of no use without this consumer, if it is connected."""
         own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
         if own and self._link.ready:
-            self.cancel(deadline)  # or the broker's word that a consumer has lost its queue would be taken for bad news
-            self._link.call(lambda: self._delete_now(own), deadline)
+            self._link.call(lambda: self._delete_now(own, deadline), deadline)
 
     # What the link asks, see `LinkOwner`.
 
@@ -188,7 +187,11 @@ class RabbitMQConsumer:
         name = subscription.queue.name
         if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
-            subscription.on_lost()
+            self._declared.discard(name)  # one loss is told once, whatever becomes of the declaration
+            try:
+                subscription.on_lost()
+            except Exception:  # it must not raise; if it does, the queue is declared all the same
+                logger.exception("the callback for the loss of queue %r raised, and callbacks must not", name)
         declarer.queue(subscription.queue, exchanges=subscription.declare_exchanges)
         self._declared.add(name)
 
@@ -232,6 +235,8 @@ class RabbitMQConsumer:
             logger.exception("the callback for queue %r raised, and callbacks must not", subscription.queue.name)
 
     def _on_cancelled(self, tag: bytes) -> None:
+        if self._cancelled:
+            return
         name, generation = self._by_tag[tag].queue.name, self._generation
         logger.warning("%s: the broker ended the consumer of queue %r; declaring it again", self._link.title, name)
         self._link.post(lambda: self._consume_again(tag, generation))
@@ -263,15 +268,17 @@ class RabbitMQConsumer:
             with connection.within(20):
                 self.set_up(connection)
 
-    def _delete_now(self, queues: list[str]) -> None:
-        generation = self._generation
-        if generation is None or not generation.alive:
+    def _delete_now(self, queues: list[str], deadline: float) -> None:
+        self._cancelled = True  # the broker ends the consumers with their queues, which is no reason to declare them
+        connection = self._link.connection
+        if connection is None:
             return
-        channel: Any = generation.channel
         try:
-            with channel.connection.within(CANCEL_SECONDS):
-                for queue in queues:
-                    channel.queue_delete(queue)
+            with connection.within(min(CANCEL_SECONDS, deadline - monotonic())):
+                # On a channel of their own: a refusal must not take along what is settled and still to be written.
+                with Declarer(connection, self._adoptions) as declarer:
+                    for queue in queues:
+                        declarer.delete(queue)
         except (TimeoutError, amqp.AMQPError) as error:  # it expires, or stays behind: no reason not to stop
             logger.warning("%s: its queues could not be deleted: %s", self._link.title, readable(error))
 

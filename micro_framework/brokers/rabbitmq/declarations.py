@@ -103,6 +103,14 @@ class Declarer:
             return False
         return True
 
+    def delete(self, queue: str) -> None:
+        """Delete a queue with what it holds; if there is none, nothing happens.
+
+        Raises:
+            amqp.AMQPError: The broker refused.
+        """
+        self.channel.queue_delete(queue)
+
     def queue(self, queue: Queue, *, exchanges: bool = True) -> None:
         """Declare a queue's exchanges (if asked), the queue, its bindings.
 

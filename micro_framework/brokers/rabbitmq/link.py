@@ -6,7 +6,9 @@ link's own, reads; and no call that waits for an answer is made on any other thr
 Writing: whoever has something to say leaves it with the link's owner (a list of settled deliveries, a queue of
 publications) and calls `Link.flush`. One of the callers gets the gate and writes for all, everything in one send; the
 others leave at once, their words already on the way. Nobody waits inside: what the kernel does not take is sent by the
-reader when there is room (see `transport`), and until then the gate stays shut.
+reader when there is room (see `transport`), and until then the gate stays shut. The reader itself, whose callbacks
+settle and publish too, handles all that it has read first: it writes right before it sleeps, wherever that is, so that
+a read costs it one write, and nothing is left unwritten while it sleeps.
 
 Reading: `run` polls the socket and a waker; jobs (cancel, declare) are handed to it by `call`, or set for later.
 """
@@ -19,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from math import inf
-from threading import Condition, Event, Lock, Thread, current_thread
+from threading import Condition, Event, Lock, Thread, current_thread, get_ident
 from time import monotonic
 from typing import Protocol
 
@@ -102,6 +104,7 @@ class Link:
         self.connection: LinkConnection | None = None
         self._writable: LinkConnection | None = None
         self._thread: Thread | None = None
+        self._reader = 0  # the thread's identity, once it runs
         self._waker: Waker | None = None
         self._stop_at: float | None = None
         self._over = False
@@ -172,7 +175,14 @@ class Link:
             return self.ready
 
     def flush(self) -> None:
-        """Write what the owner has, or leave it to the thread that is writing just now."""
+        """Write what the owner has, or leave it to the thread that is writing just now.
+
+        On the reading thread it is left to that thread's next poll.
+        """
+        if get_ident() != self._reader:
+            self._write_for_all()
+
+    def _write_for_all(self) -> None:
         owner, gate = self._owner, self.gate
         while owner.has_output() and gate.acquire(blocking=False):
             try:
@@ -257,6 +267,7 @@ class Link:
     # The reading thread.
 
     def _run(self) -> None:
+        self._reader = get_ident()
         try:
             while not self._stopping():
                 error = self._session()
@@ -291,6 +302,7 @@ class Link:
         with connection.within(SETUP_SECONDS):
             self._owner.set_up(connection)
         connection.interrupted = lambda: False
+        connection.before_sleep = self._write_for_all
         self._writable = connection
         self._reconnection.connected(monotonic())
         logger.info("%s is connected to %s", self.title, self._endpoints.current)
@@ -303,7 +315,6 @@ class Link:
         while True:
             self._run_jobs()
             self._run_due()
-            self.flush()
             # Looked at last: a job that waits for an answer takes every wake-up meanwhile.
             if self._stopping():
                 return
@@ -322,9 +333,19 @@ class Link:
         assert connection is not None
         assert deadline is not None
         self._run_jobs()
-        self.flush()
+        while self._owner.has_output() and self._stream_to_write() is None and monotonic() < deadline:
+            connection.serve(deadline)  # until the kernel, or the broker, takes more
+        self._write_the_last()
         with connection.within(min(CLOSE_SECONDS, deadline - monotonic())):
             connection.close()
+
+    def _write_the_last(self) -> None:
+        # Waits for whoever writes just now, with what others left to it in its hands: behind the goodbye to the broker
+        # nothing is heard any more.
+        with self.gate:
+            while self._owner.has_output() and self._write():
+                pass
+            self._writable = None
 
     def _disconnect(self) -> None:
         with self.gate:
@@ -356,9 +377,10 @@ class Link:
     def _rest(self, seconds: float) -> None:
         assert self._waker is not None
         until = monotonic() + seconds
+        self._run_jobs()  # without a pause as well: they were meant for the connection that is lost
         while not self._stopping() and (left := until - monotonic()) > 0:
-            self._run_jobs()
             self._waker.wait(left)
+            self._run_jobs()
 
     def _finish(self) -> None:
         with self._changed:

@@ -166,9 +166,17 @@ class RabbitMQPublisher:
         """Take no more messages, and wait for outstanding confirms."""
         self._closing = True
         if self._link.started and not self._link.finished:
-            for channel in self._channels:
-                for pending in channel.pending():
-                    pending.wait_quietly(deadline)
+            for pending in self._outstanding(deadline):
+                pending.wait_quietly(deadline)
+
+    def _outstanding(self, deadline: float) -> list[PendingPublish]:
+        # Under the gate: on its way from the outbox to the wire a message would be missed.
+        if not self._link.gate.acquire(timeout=max(0.0, deadline - monotonic())):
+            return []
+        try:
+            return [pending for channel in self._channels for pending in channel.pending()]
+        finally:
+            self._link.gate.release()
 
     def _hand_in(self, channel: ConfirmingChannel, pending: PendingPublish) -> PendingPublish:
         if self._closing or not self._link.started or self._link.finished:

@@ -6,7 +6,7 @@ import pytest
 from micro_framework.brokers.memory import MemoryBroker
 from micro_framework.brokers.port import Delivery, DoorEvents, Subscription, Verdict
 from micro_framework.exceptions import BrokerError
-from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, Told, exchange, message, queue, soon
 
 JOBS = queue("jobs")
 
@@ -134,3 +134,48 @@ def test_two_subscriptions_of_one_door_to_one_queue_give_nothing_to_each_other_a
     later, _ = doors.consuming(JOBS)
     assert later.bodies(3) == ["a", "b", "c"]
     assert inbox.is_empty
+
+
+# Queues that go
+
+
+def test_a_queue_that_cannot_be_declared_again_refuses_the_door_and_nobody_else(doors: Doors) -> None:
+    passing = exchange("passing", auto_delete=True)
+    bound, diary = queue("bound", (passing, "#")), Diary()
+    doors.declare(bound)
+    inbox = Inbox(Verdict.ACK)
+    left_to_others = Subscription(bound, 1, Inbox().take, declare_exchanges=False)
+    doors.consumer(left_to_others, events=diary.events)
+    doors.consumer(Subscription(bound, 1, inbox.take))
+    doors.broker.delete_queue("bound")  # type: ignore[attr-defined]  # and its exchange with it
+    diary.wait_for("ready", "refused")
+    doors.send(message("key", "after", to="passing"))
+    assert inbox.bodies(1) == ["after"]
+
+
+def test_a_queue_that_went_while_cancelled_is_not_declared_again(doors: Doors) -> None:
+    told = Told()
+    consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take, on_lost=told))
+    consumer.cancel(soon())
+    doors.broker.delete_queue("jobs")  # type: ignore[attr-defined]
+    assert not doors.has_queue("jobs")
+    consumer.stop(soon())
+    told.wait_for(0)
+
+
+def test_a_cancelled_consumer_deletes_its_queue_though_it_did_not_come_back(doors: Doors) -> None:
+    consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take, delete_at_stop=True))
+    consumer.cancel(soon())
+    doors.broker.drop_connections()  # type: ignore[attr-defined]
+    consumer.stop(soon())
+    assert not doors.has_queue("jobs")
+
+
+def test_what_another_door_consumes_is_lost_to_it_when_the_owner_deletes_it(doors: Doors) -> None:
+    told, inbox = Told(), Inbox(Verdict.ACK)
+    owner = doors.consumer(Subscription(JOBS, 1, Inbox(Verdict.ACK).take, delete_at_stop=True))
+    doors.consumer(Subscription(JOBS, 1, inbox.take, on_lost=told))
+    owner.stop(soon())
+    told.wait_for(1)
+    doors.send(message("jobs", "after"))
+    assert inbox.bodies(1) == ["after"]

@@ -154,17 +154,19 @@ def test_the_owner_hears_of_the_close_before_it_is_agreed_to(connect: Connect, a
     channel, other = connection.channel(1), connection.channel(2)
     stream = connection.stream
     assert stream is not None
+    raw = publish_frames(1, message("k", to="no-such-exchange"), 131_072)
     told: list[Exception] = []
 
     def on_closed(error: Exception) -> None:
-        stream.send(publish_frames(1, message("k"), 131_072))  # another thread was about to
+        stream.send(raw)
         told.append(error)
 
     channel.on_closed = on_closed
-    stream.send(publish_frames(1, message("k", to="no-such-exchange"), 131_072))
+    stream.send(raw)
     serve_until(connection, lambda: told)
-    connection.channel(1).queue_declare("q")
     other.queue_declare("q")
+    connection.channel(1).queue_declare("q")
+    assert len(told) == 1
 
 
 def test_who_waits_on_the_channel_gets_the_error(connect: Connect, amqp_uri: str) -> None:
@@ -247,6 +249,31 @@ def poll_for(connection: LinkConnection, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         connection.poll(end)
+
+
+# Writing before sleeping
+
+
+def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, waker: Waker) -> None:
+    """A publish that is left unwritten until then is confirmed, whatever the thread waits for."""
+    connection = connect(amqp_uri)
+    channel = connection.channel(1)
+    channel.queue_declare("q")
+    channel.confirm_select()
+    confirms: list[int] = []
+    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
+    stream, unwritten = connection.stream, [publish_frames(1, message("q"), 131_072) for _ in range(3)]
+    assert stream is not None
+    connection.before_sleep = lambda: stream.send(unwritten.pop()) if unwritten else None
+    connection.poll(time.monotonic() + SECONDS)
+    assert len(unwritten) == 2
+    serve_until(connection, lambda: not unwritten and confirms and confirms[-1] == 3)
+
+
+def test_serving_ends_at_its_deadline(connect: Connect, amqp_uri: str) -> None:
+    began = time.monotonic()
+    connect(amqp_uri).serve(began + 0.05)
+    assert 0.05 <= time.monotonic() - began < SECONDS
 
 
 # The waker

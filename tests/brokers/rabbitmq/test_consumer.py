@@ -116,25 +116,18 @@ def test_a_channel_that_closes_as_its_connection_breaks_is_not_opened_again_on_t
 
 
 def test_a_queue_deleted_under_its_consumer_is_declared_and_consumed_again(
-    doors: Doors, broker: object, rabbit: VHost, caplog: pytest.LogCaptureFixture
+    doors: Doors, rabbit: VHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = exchange("events")
     inbox, _ = doors.consuming(queue("jobs", (events, "#")))
     other, _ = doors.consuming(queue("other", (events, "#")))
-    delete_queue(broker, rabbit.name, "jobs")
+    rabbit.delete_queue("jobs")
     rabbit.wait_for_consumers("jobs", "other")
     rabbit.wait_for(lambda vhost: len([b for b in vhost.bindings() if b.source == "events"]) == 2)
     doors.send(message("key", "after", to="events"))
     assert inbox.bodies(1) == ["after"]
     assert other.bodies(1) == ["after"]
     assert "ended the consumer of queue 'jobs'" in caplog.text
-
-
-def delete_queue(admin: object, vhost: str, name: str) -> None:
-    admin.call(  # type: ignore[attr-defined]
-        f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)), '
-        'rabbit_amqqueue:delete(Q, false, false, <<"test">>).'
-    )
 
 
 # Acknowledgements in batches (trap k)

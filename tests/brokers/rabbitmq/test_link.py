@@ -12,10 +12,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from micro_framework.brokers.port import Publication, Subscription, Verdict
+from micro_framework.brokers.port import Delivery, DoorEvents, Publication, Publisher, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker, consumer as consumer_module
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.frames import ACK
 from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.transport import PlainTransport
 from micro_framework.exceptions import PublishError
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
@@ -187,8 +189,6 @@ def test_a_forked_child_leaves_the_connection_alone(doors: Doors) -> None:
 
 
 def test_an_event_handler_that_raises_hurts_nobody(doors: Doors, caplog: pytest.LogCaptureFixture) -> None:
-    from micro_framework.brokers.port import DoorEvents
-
     def broken() -> None:
         raise ValueError("a defect")
 
@@ -244,6 +244,176 @@ def test_what_was_set_for_later_is_forgotten_with_the_connection(doors: Doors, r
 
 
 # Who writes
+
+
+class Traffic:
+    """Counts, on one thread, what it read and how often it wrote acknowledgements."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, thread: str) -> None:
+        self.thread = thread
+        self.reads = self.writes = 0
+        receive, send = PlainTransport.receive, PlainTransport.send
+        monkeypatch.setattr(PlainTransport, "receive", lambda stream: self.received(receive(stream)))
+        monkeypatch.setattr(PlainTransport, "send", lambda stream, data: send(stream, self.sent(data)))
+
+    def received(self, data: bytes) -> bytes:
+        self.reads += bool(data) and threading.current_thread().name == self.thread
+        return data
+
+    def sent(self, data: bytes) -> bytes:
+        is_acknowledgement = data[7:].startswith(ACK)  # behind the frame's type, channel and size
+        self.writes += is_acknowledgement and threading.current_thread().name == self.thread
+        return data
+
+
+def test_what_callbacks_settle_goes_out_once_per_read(
+    doors: Doors, rabbit: VHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doors.declare(JOBS)
+    doors.send(*(message("jobs") for _ in range(500)))
+    traffic = Traffic(monkeypatch, f"mf-consumer-test-{len(doors.opened)}")
+    inbox, _ = doors.consuming(JOBS, prefetch=500)
+    inbox.several(500)
+    rabbit.wait_until_drained("jobs")
+    assert 0 < traffic.writes <= traffic.reads < 500
+
+
+def consuming_forever(amqp_uri: str, inbox: Inbox) -> tuple[Doors, Link]:
+    """A consumer of the jobs, and its link; no heartbeat ever wakes it."""
+    doors = Doors(RabbitMQBroker(amqp_uri, heartbeat=0))
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take))
+    assert consumer.wait_ready(soon())
+    return doors, consumer._link  # type: ignore[attr-defined]
+
+
+def test_what_is_settled_while_a_job_waits_is_written_before_it_sleeps(amqp_uri: str, rabbit: VHost) -> None:
+    inbox, begun, done = Inbox(Verdict.ACK), threading.Event(), threading.Event()
+    doors, link = consuming_forever(amqp_uri, inbox)
+
+    def wait_for_some_answer() -> None:
+        connection = link.connection
+        assert connection is not None
+        begun.set()
+        with connection.within(SECONDS):
+            while inbox.is_empty:
+                connection.blocking_read()
+        deadline = soon()
+        while not done.is_set() and time.monotonic() < deadline:
+            connection.poll(deadline)
+
+    job = link.post(wait_for_some_answer)
+    assert begun.wait(SECONDS)
+    doors.send(message("jobs"))
+    rabbit.wait_until_drained("jobs")
+    assert not job.done.is_set()
+    done.set()
+    link.post(lambda: None)  # wakes it
+    assert job.done.wait(SECONDS)
+    doors.close()
+
+
+def test_what_a_wait_left_unhandled_is_settled_and_written_before_the_reader_sleeps(
+    amqp_uri: str, rabbit: VHost
+) -> None:
+    inbox, begun = Inbox(Verdict.ACK), threading.Event()
+    doors, link = consuming_forever(amqp_uri, inbox)
+
+    def leave_a_whole_delivery() -> None:
+        """As a wait does whose answer came in one read with what followed it."""
+        connection, deadline = link.connection, soon()
+        assert connection is not None
+        begun.set()
+        while not connection._frames._data.endswith(b"the end\xce") and time.monotonic() < deadline:
+            connection.poll(deadline)
+        assert inbox.is_empty
+
+    job = link.post(leave_a_whole_delivery)
+    assert begun.wait(SECONDS)
+    doors.send(message("jobs", "the end"))
+    assert job.done.wait(SECONDS)
+    rabbit.wait_until_drained("jobs")
+    assert inbox.bodies(1) == ["the end"]
+    doors.close()
+
+
+def test_what_a_callback_publishes_without_confirm_is_written_too(amqp_uri: str) -> None:
+    doors, answers = Doors(RabbitMQBroker(amqp_uri, heartbeat=0)), Inbox(Verdict.ACK)
+    door = doors.duplex(
+        Subscription(JOBS, 10, lambda delivery: publish_unconfirmed(door, delivery)),
+        Subscription(queue("answers"), 10, answers.take),
+    )
+    assert door.wait_ready(soon())
+    door.publish(message("jobs", "x")).wait(soon())
+    assert answers.bodies(1) == ["x"]
+    door.stop(soon())
+    inbox, _ = doors.consuming(JOBS)
+    doors.send(message("jobs", "last"))
+    assert inbox.bodies(1) == ["last"]
+    doors.close()
+
+
+def publish_unconfirmed(door: Publisher, delivery: Delivery) -> None:
+    sent = door.publish(message("answers", delivery.body), confirm=False)
+    sent.add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
+
+
+def test_a_stop_waits_for_whoever_writes_just_now(doors: Doors, rabbit: VHost) -> None:
+    """It has in its hands what others settled; behind the goodbye the broker would not hear of it."""
+    inbox, consumer = doors.consuming(JOBS, None)
+    doors.send(message("jobs"))
+    delivery = inbox.next()
+    link: Link = consumer._link  # type: ignore[attr-defined]
+    stopping = threading.Thread(target=lambda: consumer.stop(soon()))
+    with link.gate:
+        delivery.settle(Verdict.ACK)  # left to the one at the gate
+        stopping.start()
+        stopping.join(0.3)
+        assert link._write()
+    stopping.join(SECONDS)
+    assert rabbit.depth("jobs") == 0
+
+
+def test_a_stop_writes_what_is_settled_though_the_kernel_takes_no_more_for_now(
+    own_node: RabbitMQNode, hurt: VHost
+) -> None:
+    doors, inbox = Doors(RabbitMQBroker(hurt.uri)), Inbox()
+    door = doors.duplex(Subscription(JOBS, 10, inbox.take))
+    assert door.wait_ready(soon())
+    door.publish(message("jobs", "held")).wait(soon())
+    delivery = inbox.next()
+    stopping = threading.Thread(target=lambda: door.stop(soon()))
+    with own_node.paused():
+        for _ in range(5):
+            sent = door.publish(message("nowhere", b"x" * 4_000_000), confirm=False)
+        sent.add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
+        stopping.start()
+        stopping.join(0.3)
+        assert stopping.is_alive()
+    stopping.join(SECONDS)
+    hurt.wait_until_drained("jobs")
+    doors.close()
+
+
+# Jobs
+
+
+def test_a_job_for_a_lost_connection_never_meets_the_next_one(amqp_uri: str, rabbit: VHost) -> None:
+    """With several hosts the next attempt follows at once. A consumer registered twice would end the connection."""
+    doors, inbox, diary = Doors(RabbitMQBroker(f"{amqp_uri};{amqp_uri}")), Inbox(Verdict.ACK), Diary()
+
+    def lost(error: BaseException) -> None:
+        consumer._on_cancelled(b"mf-0")  # type: ignore[attr-defined]
+        diary.lost(error)
+
+    consumer = doors.consumer(Subscription(JOBS, 10, inbox.take), events=DoorEvents(on_ready=diary.ready, on_lost=lost))
+    diary.wait_for("ready")
+    rabbit.close_connections()
+    diary.wait_for("ready", "lost", "ready")
+    assert consumer._link.call(lambda: None, soon())  # type: ignore[attr-defined]  # what was posted before is done
+    doors.send(message("jobs", "x"))
+    assert inbox.bodies(1) == ["x"]
+    diary.wait_for("ready", "lost", "ready")
+    doors.close()
 
 
 class Stream:

@@ -11,9 +11,11 @@ import pytest
 
 from micro_framework.brokers.port import DoorEvents, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Declarer
+from micro_framework.brokers.rabbitmq.frames import publish_frames
 from micro_framework.exceptions import (
     MessageTooLarge,
     PublishError,
@@ -380,6 +382,32 @@ def test_stop_answers_whoever_still_waits() -> None:
     publisher.stop(time.monotonic() + 0.1)
     with pytest.raises(PublishError, match="stopped"):
         confirmation.wait(soon())
+
+
+def test_stop_misses_no_message_on_its_way_to_the_wire(doors: Doors) -> None:
+    """It is neither in the outbox any more nor among the unconfirmed yet, in the hands of another thread."""
+    doors.declare(JOBS)
+    publisher = doors.publisher()
+    assert publisher.wait_ready(soon())
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def pack(frame_max: int) -> bytes:
+        under_way.set()
+        assert go_on.wait(SECONDS)
+        return publish_frames(1, message("jobs"), frame_max)
+
+    pending = PendingPublish(message("jobs"), pack, True, lambda: "under way")
+    publisher._direct.append(pending)  # type: ignore[attr-defined]
+    writing = threading.Thread(target=publisher._link.flush)  # type: ignore[attr-defined]
+    writing.start()
+    assert under_way.wait(SECONDS)
+    stopping = threading.Thread(target=lambda: publisher.stop(soon()))
+    stopping.start()
+    stopping.join(0.3)
+    go_on.set()
+    stopping.join(SECONDS)
+    writing.join(SECONDS)
+    pending.wait(soon())
 
 
 # Queues that are only to exist
