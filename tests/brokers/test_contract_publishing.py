@@ -201,20 +201,26 @@ def test_a_delayed_message_is_not_early(doors: Doors) -> None:
     inbox, _ = doors.consuming(JOBS)
     began = time.monotonic()
     doors.delay(message("", "later"), "jobs", 200).wait(soon())
-    confirmed_after = time.monotonic() - began
     inbox.next()
     assert time.monotonic() - began >= 0.2
-    assert confirmed_after < 0.2, "the confirm must not wait for the delay"
 
 
-def test_delayed_messages_come_in_the_order_they_are_due(doors: Doors) -> None:
+LONG = 10 * int(SECONDS * 1000)
+"""Milliseconds, more than any test waits."""
+
+
+def test_the_confirm_of_a_delay_does_not_wait_for_its_end(doors: Doors) -> None:
+    doors.declare(JOBS)
+    doors.delay(message(""), "jobs", LONG).wait(soon())
+
+
+def test_a_short_delay_is_not_held_up_by_a_longer_one_before_it(doors: Doors) -> None:
+    """Nor by its own kind. In which order two of them come that are due a moment apart, a busy broker leaves open."""
     inbox, _ = doors.consuming(JOBS)
-    for milliseconds in (600, 200, 400, 0):
+    for milliseconds in (LONG, 200, 0, 200):
         doors.delay(message("", str(milliseconds)), "jobs", milliseconds).wait(soon())
     doors.send(message("jobs", "now"))
-    bodies = inbox.bodies(5)
-    assert set(bodies[:2]) == {"0", "now"}
-    assert bodies[2:] == ["200", "400", "600"]
+    assert sorted(inbox.bodies(4)) == ["0", "200", "200", "now"]
 
 
 def test_a_delayed_message_arrives_whole(doors: Doors) -> None:
