@@ -22,7 +22,7 @@ from typing import Any, Self
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import Watchdog, free_port
 
-__all__ = ["Nameko", "NamekoDriver", "NamekoError", "NamekoProcess", "consumers_of", "nameko_python"]
+__all__ = ["START_SECONDS", "Nameko", "NamekoDriver", "NamekoError", "NamekoProcess", "consumers_of", "nameko_python"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = Path(__file__).resolve().parent / "services"

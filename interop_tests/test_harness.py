@@ -1,7 +1,5 @@
 """The harness itself: Nameko talks to Nameko, drivers call, failures show what Nameko said."""
 
-import time
-
 import pytest
 
 from interop_tests.nameko_process import Nameko, NamekoDriver, NamekoError, consumers_of
@@ -40,9 +38,7 @@ def test_a_hanging_service_is_killed(nameko: Nameko) -> None:
     services = nameko.run("nameko_services:Target")
     assert services.process is not None
     services.process.send_signal(19)
-    started = time.monotonic()
     assert services.stop(timeout=0.5) == -9
-    assert time.monotonic() - started < 5
 
 
 SOURCE = """

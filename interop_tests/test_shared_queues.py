@@ -15,7 +15,7 @@ from typing import Any
 import amqp
 import pytest
 
-from interop_tests.nameko_process import Nameko
+from interop_tests.nameko_process import START_SECONDS, Nameko
 from interop_tests.raw_messages import channel_to, publish, take
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.retry import AsyncBackOff
@@ -152,7 +152,7 @@ def test_a_message_that_we_put_off_is_handled_by_nameko_body_unchanged(nameko: N
 
     with running(Pooled, config=config_of(vhost)):
         publish(vhost.uri, "source.events", "shared", headers={"nameko.user_id": 7}, body=body)
-        assert failed.wait(10)
+        assert failed.wait(START_SECONDS)
     vhost.wait_for(lambda _: vhost.depth(SHARED) == 1, what="the message to come back")
     looked_at = take(vhost.uri, SHARED, put_back=True)
     assert looked_at.body.encode() == body
@@ -207,7 +207,7 @@ def run_as_a_process(folder: Path, vhost: VHost) -> Iterator["subprocess.Popen[b
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=output, stderr=output)
     try:
-        vhost.wait_for_consumers(HELD)
+        vhost.wait_for_consumers(HELD, timeout=START_SECONDS)
         yield process
     finally:
         process.kill()
@@ -234,7 +234,7 @@ def test_a_service_of_ours_that_is_told_to_stop_leaves_the_rest_to_nameko(
         emit(vhost, *({"blocks": "nobody", "number": number} for number in range(5)), event="held")
         vhost.wait_until_drained(HELD)
         ours.send_signal(stopping)
-        assert ours.wait(10) == 0
+        assert ours.wait(START_SECONDS) == 0
     emit(vhost, {"blocks": "nobody", "number": 5}, event="held")
     nameko.run(POOLED)
     vhost.wait_until_drained(HELD)

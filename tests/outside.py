@@ -19,7 +19,7 @@ from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Binding, Queue, event_exchange
 from tests.brokers.probes import Doors, Inbox
 
-SECONDS = 10.0
+SECONDS = 20.0
 JSON = "application/json"
 
 

@@ -19,20 +19,29 @@ def clock() -> Iterator[SystemClock]:
     clock.stop()
 
 
-def test_alarms_ring_in_the_order_they_are_due(clock: SystemClock) -> None:
+@pytest.fixture
+def early_clock() -> Iterator[SystemClock]:
+    """Not started yet, so that no alarm rings before all are set."""
+    clock = SystemClock()
+    yield clock
+    clock.stop()
+
+
+def test_alarms_ring_in_the_order_they_are_due(early_clock: SystemClock) -> None:
     rung: queue.SimpleQueue[str] = queue.SimpleQueue()
-    now = clock.now()
-    clock.call_at(now + 0.04, lambda: rung.put("late"))
-    clock.call_at(now + 0.02, lambda: rung.put("early"))
-    clock.call_at(now + 0.02, lambda: rung.put("early, set later"))
-    assert [rung.get(timeout=5) for _ in range(3)] == ["early", "early, set later", "late"]
-    assert clock.now() >= now + 0.04
+    now = early_clock.now()
+    early_clock.call_at(now + 0.04, lambda: rung.put("late"))
+    early_clock.call_at(now + 0.02, lambda: rung.put("early"))
+    early_clock.call_at(now + 0.02, lambda: rung.put("early, set later"))
+    early_clock.start()
+    assert [rung.get(timeout=20) for _ in range(3)] == ["early", "early, set later", "late"]
+    assert early_clock.now() >= now + 0.04
 
 
 def test_alarms_ring_on_the_clocks_thread(clock: SystemClock) -> None:
     rung: queue.SimpleQueue[str] = queue.SimpleQueue()
     clock.call_at(clock.now(), lambda: rung.put(threading.current_thread().name))
-    assert rung.get(timeout=5) == "mf-clock"
+    assert rung.get(timeout=20) == "mf-clock"
 
 
 def test_it_shows_the_systems_time_in_utc(clock: SystemClock) -> None:
@@ -40,12 +49,13 @@ def test_it_shows_the_systems_time_in_utc(clock: SystemClock) -> None:
     assert before <= clock.utcnow() <= datetime.now(UTC)
 
 
-def test_a_cancelled_alarm_is_silent(clock: SystemClock) -> None:
+def test_a_cancelled_alarm_is_silent(early_clock: SystemClock) -> None:
     rung: queue.SimpleQueue[str] = queue.SimpleQueue()
-    due = clock.now() + 0.02
-    clock.call_at(due, lambda: rung.put("cancelled")).cancel()
-    clock.call_at(due, lambda: rung.put("kept"))
-    assert rung.get(timeout=5) == "kept"
+    due = early_clock.now() + 0.02
+    early_clock.call_at(due, lambda: rung.put("cancelled")).cancel()
+    early_clock.call_at(due, lambda: rung.put("kept"))
+    early_clock.start()
+    assert rung.get(timeout=20) == "kept"
 
 
 def test_a_failing_callback_does_not_stop_the_clock(clock: SystemClock, caplog: pytest.LogCaptureFixture) -> None:
@@ -56,7 +66,7 @@ def test_a_failing_callback_does_not_stop_the_clock(clock: SystemClock, caplog: 
 
     clock.call_at(clock.now(), fail)
     clock.call_at(clock.now(), rung.set)
-    assert rung.wait(5)
+    assert rung.wait(20)
     assert "a callback of the clock failed" in caplog.text
     assert "ValueError: broken" in caplog.text
 
@@ -66,7 +76,7 @@ def test_alarms_set_before_the_start_ring_after_it() -> None:
     clock.call_at(clock.now(), rung.set)
     assert not rung.is_set()
     clock.start()
-    assert rung.wait(5)
+    assert rung.wait(20)
     clock.stop()
 
 
@@ -83,7 +93,7 @@ def test_a_stopped_clock_rings_no_more_and_does_not_start_again(clock: SystemClo
 def test_a_callback_may_stop_the_clock(clock: SystemClock) -> None:
     clock.call_at(clock.now(), clock.stop)
     assert clock.thread is not None
-    clock.thread.join(5)
+    clock.thread.join(20)
     assert not clock.thread.is_alive()
 
 

@@ -17,7 +17,7 @@ from micro_framework.routes import route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
 
-SECONDS = 5.0
+SECONDS = 20.0
 
 
 def test_an_entrypoint_is_a_decorator_that_changes_nothing() -> None:

@@ -101,7 +101,7 @@ def test_waiting_ends_when_the_condition_holds() -> None:
     reporter = threading.Timer(0.01, lambda: (ready.set(), lifecycle.notify()))
     reporter.start()
     assert lifecycle.wait_until(ready.is_set, 5)
-    reporter.join(5)
+    reporter.join(20)
 
 
 def test_waiting_ends_at_the_first_failure() -> None:

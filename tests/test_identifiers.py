@@ -29,7 +29,7 @@ def test_no_two_are_the_same_in_any_thread() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
     assert len(set(made)) == len(made) == 4 * MORE_THAN_A_BLOCK
 
 

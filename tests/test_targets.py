@@ -254,7 +254,7 @@ def test_each_thread_has_one_event_loop_for_all_its_calls() -> None:
     for _ in range(2):
         thread = threading.Thread(target=work)
         thread.start()
-        thread.join(5)
+        thread.join(20)
     assert seen[0] is seen[1]
     assert seen[1] is not seen[2]
     assert all(loop.is_closed() for loop in seen)

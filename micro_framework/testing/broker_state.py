@@ -184,7 +184,7 @@ class VHost:
         state = self.queues().get(queue)
         return state.consumers if state else 0
 
-    def wait_for(self, predicate: Callable[["VHost"], object], timeout: float = 10.0, what: str = "") -> None:
+    def wait_for(self, predicate: Callable[["VHost"], object], timeout: float = 20.0, what: str = "") -> None:
         """Return as soon as `predicate(self)` is true.
 
         A broker tells nobody when a queue changes, so it is asked again every few milliseconds.
@@ -202,7 +202,7 @@ class VHost:
                 raise BrokerStateError(f"waited {timeout:g} s for {what or 'the broker'}; {self.describe()}")
             time.sleep(POLL_SECONDS)
 
-    def wait_for_consumers(self, *queues: str, timeout: float = 10.0) -> None:
+    def wait_for_consumers(self, *queues: str, timeout: float = 20.0) -> None:
         """Return once each of these queues exists and has a consumer."""
 
         def all_consumed(_: "VHost") -> bool:
@@ -211,7 +211,7 @@ class VHost:
 
         self.wait_for(all_consumed, timeout, f"consumers on {', '.join(queues)}")
 
-    def wait_until_drained(self, *queues: str, timeout: float = 10.0) -> None:
+    def wait_until_drained(self, *queues: str, timeout: float = 20.0) -> None:
         """Return once these queues (all, if none is named) hold no message, waiting or unacknowledged."""
 
         def all_empty(_: "VHost") -> bool:

@@ -302,7 +302,10 @@ class ErlangAdmin:
     def set_memory_alarm(self, raised: bool) -> None:
         """Raise or clear the memory alarm, under which the broker blocks every connection that publishes."""
         fraction = "0.0" if raised else "0.4"
-        self.evaluate(f"ok = vm_memory_monitor:set_vm_memory_high_watermark({fraction}), []")
+        # The second question is answered once every connection has been told.
+        self.evaluate(
+            f"ok = vm_memory_monitor:set_vm_memory_high_watermark({fraction}), _ = rabbit_alarm:get_alarms(), []"
+        )
 
     def persist_declarations(self) -> None:
         """Have everything that was declared so far survive a `RabbitMQNode.kill` (about 10 ms).

@@ -39,7 +39,7 @@ def test_a_wrong_name_is_refused_with_the_right_ones() -> None:
 
 def test_what_a_process_left_before_it_ended_counts(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait(10)
+    process.wait(20)
     ended = ContestantProcess(Contestant("plain", "none.py"), process, tmp_path)
     (tmp_path / "output").write_text("its last words")
     with pytest.raises(Void, match="ended, exit code 0"):

@@ -28,7 +28,7 @@ from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
-SECONDS = 10.0
+SECONDS = 20.0
 
 
 def nothing() -> None:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import combinations
 
 import pytest
 
@@ -207,22 +206,22 @@ def test_a_delayed_message_is_not_early(doors: Doors) -> None:
     assert time.monotonic() - began >= 0.2
 
 
-def test_the_confirm_of_a_delayed_message_does_not_wait_for_the_delay(doors: Doors) -> None:
+LONG = 10 * int(SECONDS * 1000)
+"""Milliseconds, more than any test waits."""
+
+
+def test_the_confirm_of_a_delay_does_not_wait_for_its_end(doors: Doors) -> None:
     doors.declare(JOBS)
-    doors.delay(message("", "much later"), "jobs", 600_000).wait(soon())
+    doors.delay(message(""), "jobs", LONG).wait(soon())
 
 
-def test_delayed_messages_come_in_the_order_they_are_due(doors: Doors) -> None:
+def test_a_short_delay_is_not_held_up_by_a_longer_one_before_it(doors: Doors) -> None:
+    """Nor by its own kind. In which order two of them come that are due a moment apart, a busy broker leaves open."""
     inbox, _ = doors.consuming(JOBS)
-    due: dict[str, tuple[float, float]] = {}  # at the earliest, at the latest: publishing takes its time
-    for milliseconds in (600, 200, 400, 0):
-        began = time.monotonic()
+    for milliseconds in (LONG, 200, 0, 200):
         doors.delay(message("", str(milliseconds)), "jobs", milliseconds).wait(soon())
-        due[str(milliseconds)] = began + milliseconds / 1000, time.monotonic() + milliseconds / 1000
-    arrived = inbox.bodies(4)
-    for first, second in combinations(arrived, 2):
-        (earliest, _), (_, latest) = due[first], due[second]
-        assert earliest <= latest, f"{second} ms was over before {first} ms were, and came behind it: {arrived}"
+    doors.send(message("jobs", "now"))
+    assert sorted(inbox.bodies(4)) == ["0", "200", "200", "now"]
 
 
 def test_a_delayed_message_arrives_whole(doors: Doors) -> None:

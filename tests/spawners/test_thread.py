@@ -11,7 +11,7 @@ import pytest
 
 from micro_framework.spawners.thread import ThreadSpawner
 
-SECONDS = 5.0
+SECONDS = 20.0
 
 
 class Recorder:

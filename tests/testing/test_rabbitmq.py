@@ -34,7 +34,7 @@ def declare(uri: str, queue: Queue, messages: int = 0) -> None:
             producer.publish({"number": number}, routing_key=queue.name, delivery_mode=2)
 
 
-def becomes(predicate: Callable[[], bool], timeout: float = 10.0) -> bool:
+def becomes(predicate: Callable[[], bool], timeout: float = 20.0) -> bool:
     deadline = time.monotonic() + timeout
     while not predicate():
         if time.monotonic() > deadline:
@@ -111,7 +111,7 @@ def test_restart_keeps_the_port(node: RabbitMQNode) -> None:
 def test_a_paused_broker_does_not_answer_and_a_resumed_one_does(node: RabbitMQNode) -> None:
     with node.paused(), pytest.raises(OSError, match="timed out"):
         Connection(node.uri, connect_timeout=0.5).connect()
-    with Connection(node.uri, connect_timeout=5) as connection:
+    with Connection(node.uri, connect_timeout=20) as connection:
         connection.connect()
 
 
@@ -130,7 +130,7 @@ def test_a_connection_is_closed_from_the_broker_side(node: RabbitMQNode) -> None
         vhost.wait_for(lambda _: len(vhost.connections()) == 2, what="two connections")
         assert vhost.close_connections(client_name="victim") == 1
         with pytest.raises(victim.recoverable_connection_errors, match="closed by a test"):
-            victim.drain_events(timeout=5)
+            victim.drain_events(timeout=20)
         other.default_channel.queue_declare("still.works")
 
 

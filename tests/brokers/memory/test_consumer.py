@@ -81,7 +81,7 @@ def test_cancel_in_a_callback_does_not_wait_for_itself(doors: Doors) -> None:
     consumer.subscribe(Subscription(JOBS, 1, on_message))
     consumer.start(DoorEvents())
     doors.send(message("jobs"))
-    assert done.wait(2)
+    assert done.wait(SECONDS / 2)
 
 
 def test_a_cancelled_consumer_does_not_come_back_after_a_lost_connection(doors: Doors) -> None:

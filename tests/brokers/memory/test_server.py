@@ -109,7 +109,7 @@ def test_a_message_delayed_for_a_queue_that_goes_meanwhile_is_dropped_with_a_wor
         server.delete_exclusive(OURS)
         timer = server._timer._thread
     assert timer is not None
-    timer.join(10)
+    timer.join(20)
     assert "short-lived" in caplog.text
     with server.lock:
         server.close_door(OURS)

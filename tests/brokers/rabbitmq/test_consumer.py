@@ -11,6 +11,7 @@ import pytest
 
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq.consumer import CANCEL_SECONDS
 from micro_framework.brokers.rabbitmq.frames import ack_frame
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
@@ -221,7 +222,7 @@ def test_cancel_without_a_broker_returns_and_holds_when_it_is_back(own_node: Rab
     diary.wait_for("ready", "lost")
     began = time.monotonic()
     consumer.cancel(soon())
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SECONDS / 2
     own_node.start()
     hurt_doors.send(message("jobs", "for somebody else"))
     other, _ = hurt_doors.consuming(JOBS)
@@ -235,7 +236,7 @@ def test_cancel_keeps_its_deadline_with_a_paused_broker(own_node: RabbitMQNode, 
     with own_node.paused():
         began = time.monotonic()
         consumer.cancel(began + 0.3)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < CANCEL_SECONDS
     doors.close()
 
 

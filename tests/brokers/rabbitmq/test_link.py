@@ -16,7 +16,7 @@ from micro_framework.brokers.port import Delivery, DoorEvents, Publication, Publ
 from micro_framework.brokers.rabbitmq import RabbitMQBroker, consumer as consumer_module
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.frames import ACK
-from micro_framework.brokers.rabbitmq.link import Link
+from micro_framework.brokers.rabbitmq.link import CLOSE_SECONDS, Link
 from micro_framework.brokers.rabbitmq.transport import PlainTransport
 from micro_framework.exceptions import PublishError
 from micro_framework.testing.broker_state import VHost
@@ -25,6 +25,7 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, message, queue, soon
 
 JOBS = queue("jobs")
+BACK_WITHIN = 5.0  # what is promised
 
 
 def nowhere() -> str:
@@ -65,7 +66,7 @@ def test_a_killed_broker_is_consumed_from_again_within_five_seconds_of_its_retur
     own_node.kill()
     diary.wait_for("ready", "lost")
     own_node.start()
-    assert consumer.wait_ready(time.monotonic() + 5)
+    assert consumer.wait_ready(time.monotonic() + BACK_WITHIN)
     hurt_doors.send(message("jobs", "after"))
     assert inbox.bodies(1) == ["after"]
 
@@ -114,17 +115,18 @@ def test_stop_while_there_is_no_broker_is_quick() -> None:
     consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take))
     began = time.monotonic()
     consumer.stop(soon())
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SECONDS / 2
 
 
 def test_stop_while_the_broker_shakes_no_hands_is_quick() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        doors = Doors(RabbitMQBroker(f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}"))
+        uri = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}"
+        doors = Doors(RabbitMQBroker(uri, connect_timeout=60))
         consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take))
         silent.accept()
         began = time.monotonic()
         consumer.stop(soon())
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SECONDS / 2
 
 
 def test_stop_gives_a_paused_broker_up_at_the_deadline(own_node: RabbitMQNode, hurt: VHost) -> None:
@@ -133,7 +135,7 @@ def test_stop_gives_a_paused_broker_up_at_the_deadline(own_node: RabbitMQNode, h
     with own_node.paused():
         began = time.monotonic()
         consumer.stop(began + 0.5)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < CLOSE_SECONDS
 
 
 def test_a_cancel_that_a_paused_broker_does_not_answer_keeps_the_connection(
@@ -147,7 +149,7 @@ def test_a_cancel_that_a_paused_broker_does_not_answer_keeps_the_connection(
     with own_node.paused():
         began = time.monotonic()
         consumer.cancel(began + SECONDS)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < SECONDS / 2
     delivery.settle(Verdict.ACK)
     doors.close()
     hurt.wait_until_drained("jobs")
@@ -161,7 +163,7 @@ def test_stop_right_after_an_error_on_a_channel_is_quick(doors: Doors) -> None:
         publisher.publish(message("k", to="no-such-exchange"))
         began = time.monotonic()
         publisher.stop(soon())
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < SECONDS / 2
 
 
 # Forks

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import amqp
 import pytest
@@ -173,7 +174,7 @@ def test_without_a_broker_a_publish_times_out_and_says_it_was_not_sent() -> None
     began = time.monotonic()
     with pytest.raises(PublishTimeout, match="not sent in time .not connected.*will not be") as caught:
         publisher.publish(message("jobs")).wait(began + 0.3)
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < SECONDS
     assert "hush-hush" not in str(caught.value)
     for door in doors.opened:
         door.stop(time.monotonic())
@@ -195,22 +196,26 @@ def test_under_a_memory_alarm_publishes_time_out_and_go_on_afterwards(
     """Longer than two heartbeats: the connection must survive what the broker does not read."""
     caplog.set_level(logging.INFO, "micro_framework")
     inbox, _ = hurt_doors.consuming(JOBS)
-    publisher, diary = hurt_doors.common_publisher, Diary()
+    diary = Diary()
+    publisher: Any = hurt_doors.publisher(events=diary.events)
+    diary.wait_for("ready")
     with own_node.memory_alarm():
         first = publisher.publish(message("jobs", "first"))
+        deadline = soon()
+        while not publisher._link.blocked and time.monotonic() < deadline:  # the broker says so after the first publish
+            first.wait_quietly(time.monotonic() + 0.02)
         with pytest.raises(PublishTimeout, match="alarm.*may have been delivered"):
-            first.wait(time.monotonic() + 1)
+            first.wait(time.monotonic())
         began = time.monotonic()
         with pytest.raises(PublishTimeout, match="alarm.*was not sent|was not sent.*alarm"):
-            publisher.publish(message("jobs", "second")).wait(began + 2)
-        assert time.monotonic() - began < 3
+            publisher.publish(message("jobs", "second")).wait(began + 3)
+        assert time.monotonic() - began < SECONDS
         waiting = publisher.publish(message("jobs", "third"))
     waiting.wait(soon())
     assert inbox.bodies(2) == ["first", "third"]  # the second was never sent, as its error said
     assert "takes no messages" in caplog.text
     assert "takes messages again" in caplog.text
-    assert diary.names == []
-    assert "lost its connection" not in caplog.text
+    assert diary.names == ["ready"]
 
 
 def test_large_bodies_behind_an_alarm_hold_up_nobody(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
@@ -221,7 +226,7 @@ def test_large_bodies_behind_an_alarm_hold_up_nobody(own_node: RabbitMQNode, hur
     with own_node.memory_alarm():
         began = time.monotonic()
         sent = [publisher.publish(message("jobs", body)) for _ in range(5)]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < SECONDS
         assert not sent[-1].wait_quietly(began + 3)  # type: ignore[attr-defined]
     for confirmation in sent:
         confirmation.wait(soon())
@@ -247,7 +252,7 @@ def test_a_stuck_broker_hangs_no_caller(own_node: RabbitMQNode, hurt: VHost) -> 
         for caller in callers:
             caller.join(SECONDS)
         assert outcomes == [PublishTimeout] * 10
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < SECONDS
     doors.close()
 
 
@@ -372,7 +377,7 @@ def test_a_publish_given_up_is_not_sent_later() -> None:
         confirmation.wait(time.monotonic() + 0.05)
     began = time.monotonic()
     publisher.stop(soon())  # nothing is left to wait for
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < SECONDS / 2
 
 
 def test_stop_answers_whoever_still_waits() -> None:

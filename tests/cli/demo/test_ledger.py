@@ -9,7 +9,7 @@ from micro_framework.cli.demo.ledger import Latency, Ledger, RouteCounts, percen
 from micro_framework.retry import AsyncBackOff
 from micro_framework.workers import DependencyFailure
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 
 
 class Seconds:
