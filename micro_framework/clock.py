@@ -24,6 +24,10 @@ CROWD = 1000
 """Alarms that are kept at least before those taken back are looked for."""
 
 
+def nothing() -> None:
+    """The callback of an alarm that was taken back."""
+
+
 class Alarm:
     """A callback that is due at a time; `cancel` takes it back."""
 
@@ -37,6 +41,7 @@ class Alarm:
     def cancel(self) -> None:
         """Do not call back, unless it is happening right now. Thread safe."""
         self.cancelled = True
+        self.callback = nothing  # the clock may keep the alarm for long, and must not keep what it was about
 
     def ring(self) -> None:
         """Call back, once; an error is logged and goes no further."""

@@ -224,7 +224,7 @@ class UnserializableValueError(RPCError):
     def __init__(self, value: object) -> None:
         try:
             self.repr_value = repr(value)
-        except Exception:  # noqa: BLE001 - whatever the __repr__ of a user's class raises; nested too deep; too many digits
+        except Exception:  # noqa: BLE001 - a user's __repr__, or too many digits: there is an error to tell of
             self.repr_value = f"<{type(value).__name__} without a repr>"
         super().__init__()
 
@@ -265,35 +265,38 @@ class RPCTimeout(RPCError, TimeoutError):
         self.method = method
         self.seconds = seconds
         self.why = why
-        super().__init__(service_name, method, seconds, why)
+        super().__init__(str(self))  # one text: an OSError takes several arguments for errno and file names
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.service_name, self.method, self.seconds, self.why)
 
     def __str__(self) -> str:
+        seconds = f"{self.seconds:.3f}".rstrip("0").rstrip(".")
         why = f": {self.why}" if self.why else ""
-        return f"{self.service_name}.{self.method} did not answer within {self.seconds:.3g} s{why}"
+        return f"{self.service_name}.{self.method} did not answer within {seconds} s{why}"
 
 
 class ReplyQueueLost(RPCError):
-    """The queue for the answers was deleted or has expired, so answers may be lost; the call may have been carried out.
+    """The queue for the answers is gone, so answers may be lost; the call may have been carried out.
 
     Args:
         service_name: The service that was called.
         method: The method that was called.
         queue: The queue that was lost.
+        why: What became of it.
     """
 
-    def __init__(self, service_name: str, method: str, queue: str) -> None:
+    def __init__(self, service_name: str, method: str, queue: str, why: str = "was deleted or has expired") -> None:
         self.service_name = service_name
         self.method = method
         self.queue = queue
-        super().__init__(service_name, method, queue)
+        self.why = why
+        super().__init__(service_name, method, queue, why)
 
     def __str__(self) -> str:
         return (
-            f"the answer of {self.service_name}.{self.method} may be lost: the reply queue {self.queue!r} was deleted "
-            "or has expired; the call may have been carried out"
+            f"the answer of {self.service_name}.{self.method} may be lost: the reply queue {self.queue!r} {self.why}; "
+            "the call may have been carried out"
         )
 
 

@@ -7,10 +7,13 @@ a small target, so whether everything fits is seen first, from the function's co
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 __all__ = ["ArgumentCheck", "described_parameters"]
+
+LONGEST_DEFAULT = 200
+"""Characters of a default value's text."""
 
 
 class ArgumentCheck:
@@ -44,16 +47,36 @@ class ArgumentCheck:
             return None
         for name in self.injected.intersection(kwargs):
             return f"{self.name}() got an unexpected keyword argument {name!r}"
+        given = (*self.instance, *args), {**dict.fromkeys(self.injected), **kwargs}
+        if isinstance(self.function, FunctionType | MethodType):
+            return pythons_words(self.function, *given)
+        return self.words_for_an_object(*given)
+
+    def words_for_an_object(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+        """The same for whatever else can be called, which `inspect.getcallargs` does not know."""
         try:
-            inspect.getcallargs(self.function, *self.instance, *args, **{**dict.fromkeys(self.injected), **kwargs})
+            signature = inspect.signature(self.function)
+        except (TypeError, ValueError):
+            return None  # some built-in functions do not tell; the call itself will
+        try:
+            signature.bind(*args, **kwargs)
         except TypeError as error:
-            return None if self.shape is None and "unsupported callable" in str(error) else str(error)
+            return f"{self.name}() {error}"
         return None
 
     @property
     def name(self) -> str:
         """The function's name."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+
+def pythons_words(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """Why arguments do not fit a function, None if they do."""
+    try:
+        inspect.getcallargs(function, *args, **kwargs)
+    except TypeError as error:
+        return str(error)
+    return None
 
 
 class Shape:
@@ -117,7 +140,16 @@ def described(parameter: inspect.Parameter) -> dict[str, Any]:
         "required": not has_default and not variadic,
     }
     if has_default:
-        found["default"] = repr(parameter.default)
+        found["default"] = shown_default(parameter.default)
     if parameter.annotation is not parameter.empty:
         found["annotation"] = inspect.formatannotation(parameter.annotation)
     return found
+
+
+def shown_default(value: Any) -> str:
+    """A default as text, not too long; a user's class may fail to give one."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever the __repr__ of a user's class raises
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST_DEFAULT else text[: LONGEST_DEFAULT - 1] + "…"

@@ -5,10 +5,12 @@ when they are first used, and look after their connections as services do. After
 instance) the child makes connections of its own when it first uses the client; the parent's are left alone.
 """
 
+import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -22,12 +24,13 @@ from micro_framework.exceptions import ConfigError, MicroFrameworkError
 from micro_framework.extensions import Host, Lifecycle, SharedExtensions, in_start_order, perform
 from micro_framework.identifiers import new_identifier
 from micro_framework.rpc.futures import RPCFuture
-from micro_framework.rpc.proxies import ServiceProxy, checked_timeout
+from micro_framework.rpc.proxies import ServiceProxy, checked_name, checked_timeout
 from micro_framework.wire.headers import new_call_id
 from micro_framework.wire.naming import STANDALONE_CLIENT
 
 __all__ = ["EventProducer", "RPCClient"]
 
+logger = logging.getLogger(__name__)
 
 D = TypeVar("D", bound=Dependency[Any])
 
@@ -80,11 +83,20 @@ class Session(Generic[D]):
     ) -> None:
         shared = SharedExtensions()
         host = Host(settings, service, "standalone", 1, 1, SystemClock(), Lifecycle(), shared)
+        self.lifecycle = host.lifecycle
         self.outside = caller(host, context)
         self.dependency = shared.get(declaration, host)
         self.extensions = in_start_order([self.dependency])
         if problems := [problem for extension in self.extensions for problem in extension.problems()]:
             raise ConfigError("the client cannot be used", problems)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the broker refused it for good, so that another one is needed."""
+        return self.lifecycle.failure is not None
+
+    def open(self) -> None:
+        """Begin to connect; returns at once."""
         for hook in ("setup", "start"):
             for extension in self.extensions:
                 perform(extension, hook)
@@ -92,7 +104,18 @@ class Session(Generic[D]):
     def close(self) -> None:
         """Close the connections, within seconds each."""
         for extension in reversed(self.extensions):
-            extension.stop()
+            try:
+                extension.stop()
+            except Exception:
+                logger.exception("%s could not be closed cleanly", extension)
+
+    def close_when_dropped(self) -> None:
+        """Close what nobody closed; called wherever the last reference went, or the collector found it."""
+        if threading.current_thread().name.startswith("mf-"):
+            # A connection's own thread cannot wait for itself to end.
+            threading.Thread(target=self.close, name="mf-standalone-closing", daemon=True).start()
+        else:
+            self.close()
 
 
 class StandaloneClient(Generic[D]):
@@ -114,11 +137,10 @@ class StandaloneClient(Generic[D]):
         caller: type[Outside],
         context_data: Mapping[str, Any] | None,
     ) -> None:
-        self._settings = Settings.from_mapping({"AMQP_URI": config} if isinstance(config, str) else config)
-        self._service = service
-        self._declaration = declaration
-        self._caller = caller
-        self._context = dict(context_data or {})
+        settings = Settings.from_mapping({"AMQP_URI": config} if isinstance(config, str) else config)
+        context = dict(context_data or {})
+        self._new_session: Callable[[], Session[D]] = partial(Session, settings, service, declaration, caller, context)
+        self._new_session()  # whatever is wrong with the configuration is told here, and not at the first call
         self._opening = threading.Lock()
         self._session: Session[D] | None = None
         self._closing: weakref.finalize[..., Any] | None = None
@@ -128,26 +150,37 @@ class StandaloneClient(Generic[D]):
     def _opened(self) -> Session[D]:
         """The session of this process."""
         session = self._session
-        if session is None or self._stopped:
+        if session is None or session.failed or self._stopped:
             with self._opening:
                 if self._stopped:
                     raise MicroFrameworkError(f"this {type(self).__name__} was stopped; make a new one")
-                session = self._session
-                if session is None:
-                    session = self._session = Session(
-                        self._settings, self._service, self._declaration, self._caller, self._context
-                    )
-                    # Closed also when the client is dropped without a stop, and at the end of the process.
-                    self._closing = weakref.finalize(self, session.close)
+                failed = self._detached() if self._session is not None and self._session.failed else None
+                session = self._session or self._open()
+            if failed is not None:
+                failed.close()
         return session
+
+    def _open(self) -> Session[D]:
+        """Open a session; with the lock held."""
+        session = self._new_session()
+        session.open()
+        # Closed also when the client is dropped without a stop, and at the end of the process.
+        self._session, self._closing = session, weakref.finalize(self, session.close_when_dropped)
+        return session
+
+    def _detached(self) -> Session[D] | None:
+        """The session, to be closed without the lock: callbacks that are waited for may use the client."""
+        session, closing = self._session, self._closing
+        self._session = self._closing = None
+        return session if closing is not None and closing.detach() is not None else None
 
     def stop(self) -> None:
         """Close the connections; calls that still wait are told so. Idempotent."""
         with self._opening:
             self._stopped = True
-            closing = self._closing
-        if closing is not None:
-            closing()
+            session = self._detached()
+        if session is not None:
+            session.close()
 
     def __enter__(self) -> Self:
         self._opened()
@@ -195,6 +228,8 @@ class RPCClient(StandaloneClient[ClusterRPCProxy]):
     Source of the conventions: nameko 3.0.0rc11 standalone/rpc.py; seen on the wire.
     """
 
+    __iter__ = None  # or Python would ask for the items 0, 1, 2 and so on, for ever
+
     def __init__(
         self,
         config: Mapping[str, Any] | str,
@@ -210,7 +245,7 @@ class RPCClient(StandaloneClient[ClusterRPCProxy]):
         return self[name]
 
     def __getitem__(self, name: str) -> ServiceProxy:
-        return ServiceProxy(StandaloneSender(self), name, self._timeout)
+        return ServiceProxy(StandaloneSender(self), checked_name(name), self._timeout)
 
 
 class StandaloneSender:
@@ -264,6 +299,10 @@ class EventProducer(StandaloneClient[Producer]):
         confirm_publish: bool = True,
         mandatory: bool = False,
     ) -> None:
+        name: object = service_name
+        if not isinstance(name, str) or not name:
+            problem = f"service_name must be the name of a service, not {name!r}"
+            raise ConfigError("the client cannot be used", [problem])
         producer = Producer(confirm_publish=confirm_publish, mandatory=mandatory)
         super().__init__(config, service_name, producer, OutsideOfCalls, context_data)
 

@@ -59,9 +59,9 @@ class Plan:
         """
         dependencies = (dependency for _, dependency in (*target.attributes, *target.keywords))
         observed = tuple(d for d in dependencies if type(d).after_call is not Dependency.after_call)
-        translate_call = translate if called_from_outside else translate_payload
+        translated = translate_call if called_from_outside else translate_payload
         check = target.argument_check() if called_from_outside else None
-        return cls(host, target, translators, observed, translate_call, check)
+        return cls(host, target, translators, observed, translated, check)
 
 
 class Worker:
@@ -141,6 +141,20 @@ class Worker:
                 else:
                     outcome.error.add_note(f"then after_call of {dependency} failed: {type(error).__name__}: {error}")
         return outcome
+
+
+def translate_call(translators: tuple[MessageTranslator, ...], call: Call) -> Call:
+    """A call as the translators have it.
+
+    Raises:
+        TypeError: They give something else.
+    """
+    translated = translate(translators, call)
+    if not isinstance(translated, Call):
+        raise TypeError(
+            f"the translators of a target that is called get the Call and return one, not {type(translated).__name__}"
+        )
+    return translated
 
 
 def translate_payload(translators: tuple[MessageTranslator, ...], call: Call) -> Call:

@@ -20,6 +20,7 @@ from micro_framework.amqp.doors import CLOSE_BUDGET, SharedDoor
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.calls import Outcome
 from micro_framework.exceptions import (
+    BrokerError,
     PublishError,
     ReplyQueueLost,
     RPCTimeout,
@@ -78,9 +79,16 @@ class ReplyDoor(SharedDoor):
         self.used = True
 
     def stop(self) -> None:
-        """Close; calls that still wait are told so."""
+        """Close; calls that still wait are told so, and their requests are not sent any more if they have not been."""
+        self.end("was given up when its client was stopped")
         super().stop()
-        self.pending.stop(self.answer_lost, time.monotonic() + CLOSE_BUDGET)
+        self.end("was given up when its client was stopped")  # calls that came meanwhile
+        self.pending.stop(time.monotonic() + CLOSE_BUDGET)
+
+    def refused(self, error: BrokerError) -> None:
+        """No connection comes any more, and so no answer."""
+        super().refused(error)
+        self.end(f"cannot be reached any more ({error})")
 
     def send(
         self,
@@ -154,6 +162,8 @@ class ReplyDoor(SharedDoor):
             pending.forget(call)
             raise
         call.confirmation.add_done_callback(partial(self.on_sent, call.correlation_id))
+        if call.done():
+            self.give_up(call)  # it may have ended before there was a confirmation to give up
 
     def on_sent(self, correlation_id: str, error: BaseException | None) -> None:
         """The broker has the request, or it never will; on the connection's thread."""
@@ -167,18 +177,38 @@ class ReplyDoor(SharedDoor):
             logger.debug("a reply came too late: nobody waits for correlation id %s", reply.properties.correlation_id)
 
     def on_lost(self) -> None:
-        """The reply queue is gone, and the replies in it; on the connection's thread."""
-        self.pending.fail_all(self.answer_lost)
+        """The reply queue is gone, and the replies in it; on the connection's thread.
+
+        It is declared again, so that calls whose requests have not been sent yet can go on.
+        """
+        self.pending.fail_all(self.answer_lost, was_sent)
 
     def answer_lost(self, call: RPCFuture) -> ReplyQueueLost:
-        """The error of a call whose answer has nowhere to come to."""
+        """The error of a call whose answer was lost with the reply queue."""
         self.give_up(call)
         return ReplyQueueLost(call.service_name, call.method, self.queue.name)
+
+    def end(self, why: str) -> None:
+        """End every call: there is nowhere for answers to come to.
+
+        Args:
+            why: What became of the reply queue.
+        """
+
+        def error(call: RPCFuture) -> Exception:
+            sent = was_sent(call)
+            known = self.give_up(call)
+            if sent:
+                return ReplyQueueLost(call.service_name, call.method, self.queue.name, why)
+            what = f"{call.service_name}.{call.method} was not called: the reply queue {self.queue.name!r} {why}"
+            return PublishError(f"{what}; {known}")
+
+        self.pending.fail_all(error)
 
     def give_up(self, call: RPCFuture) -> str:
         """Keep a call's request from being sent, if it has not been; what is known of it."""
         if call.confirmation is None:
-            return "its request was not sent"
+            return "its request was not sent, and will not be"
         try:
             call.confirmation.wait(0.0)
         except PublishError as error:
@@ -195,6 +225,11 @@ class ReplyDoor(SharedDoor):
         except (UndecodableMessage, WireError) as unreadable:
             return Outcome(error=unreadable)
         return Outcome(result) if error is None else Outcome(error=to_exception(error))
+
+
+def was_sent(call: RPCFuture) -> bool:
+    """Whether a call's request may be on its way."""
+    return call.confirmation is not None and bool(call.confirmation.written)
 
 
 def not_sent(error: BaseException, call: RPCFuture) -> BaseException:

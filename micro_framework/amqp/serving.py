@@ -11,7 +11,7 @@ it would be no better the next time. Nothing in a request can end the process.
 
 import logging
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.doors import ConsumerDoor
 from micro_framework.amqp.topology import described_queue
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
-from micro_framework.brokers.serializers import Encoded
+from micro_framework.brokers.serializers import RAW_TYPES, Encoded
 from micro_framework.calls import FIRST_ATTEMPT, Call, CallIdentity, Outcome
 from micro_framework.entrypoints import Entrypoint, RouteHandle
 from micro_framework.exceptions import (
@@ -46,12 +46,21 @@ from micro_framework.wire.headers import (
     new_call_id,
     origin_call_id,
 )
-from micro_framework.wire.messages import Request, parse_request, reply_body, reply_properties
+from micro_framework.wire.messages import (
+    JSON_CONTENT_TYPE,
+    Request,
+    parse_request,
+    reply_body,
+    reply_properties,
+)
 from micro_framework.wire.naming import rpc_exchange, rpc_queue, rpc_routing_key
 
 __all__ = ["RPCListener", "RPCServer"]
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 255
+"""Bytes of a routing key: AMQP 0-9-1 sends it as a short string."""
 
 CLOCK_SKEW = 5.0
 """Seconds by which the clocks of two machines may differ: so much after its deadline a request is still served."""
@@ -69,6 +78,7 @@ class RPCServer(ConsumerDoor):
     """The connection on which a service is called. See the module's text."""
 
     door: Duplex
+    closing = False
 
     def __str__(self) -> str:
         return f"RPC connection of service {self.host.service!r}"
@@ -110,6 +120,11 @@ class RPCServer(ConsumerDoor):
             self.subscribe(Subscription(queue, sum(self.prefetch.values()), self.on_request))
         super().start()
 
+    def stop(self) -> None:
+        """Wait for the confirms of answers, acknowledge, close."""
+        self.closing = True
+        super().stop()
+
     def on_request(self, request: Delivery) -> None:
         """Hand a request to its target's route; a stray one to some route's workers, who answer it all the same."""
         route = self.routes.get(request.routing_key)
@@ -123,7 +138,7 @@ class RPCServer(ConsumerDoor):
         if not properties.reply_to:
             request.settle(Verdict.ACK)
             return
-        encoded = self.encoded(outcome, properties.content_type)
+        encoded = self.encoded(request, outcome)
         reply = Publication(
             self.exchange.name,
             properties.reply_to,
@@ -136,55 +151,48 @@ class RPCServer(ConsumerDoor):
         )
         try:
             confirmation = self.door.publish(reply)
-        except PublishError as error:  # closed: the broker takes the request back
-            logger.warning(
-                "the answer to %s cannot be sent, so the request is delivered again: %s", about(request), error
-            )
+        except PublishError as error:
+            self.delivered_again(request, error)
             return
-        confirmation.add_done_callback(partial(self.on_replied, request))
+        confirmation.add_done_callback(partial(self.on_replied, request, outcome))
 
-    def on_replied(self, request: Delivery, error: BaseException | None) -> None:
+    def on_replied(self, request: Delivery, outcome: Outcome, error: BaseException | None) -> None:
         """The broker has the answer, or never will; on the connection's thread."""
         if error is None:
             request.settle(Verdict.ACK)
-        elif isinstance(error, MessageTooLarge):
+        elif isinstance(error, PublishTimeout) or self.closing:
+            self.delivered_again(request, error)
+        elif isinstance(error, MessageTooLarge) and not isinstance(outcome.error, MessageTooLarge):
+            logger.error("the answer to %s is too large, and its caller is told so: %s", about(request), error)
             self.reply(request, Outcome(error=error))
-        elif isinstance(error, PublishTimeout):
-            pass  # not known, and the connection ends: unacknowledged, the request is delivered again
         else:
             logger.error("the answer to %s is lost, for the broker refused it: %s", about(request), error)
             request.settle(Verdict.ACK)
 
-    def encoded(self, outcome: Outcome, content_type: str | None) -> Encoded:
-        """The body of an answer, in the content type of the request; a result that cannot be sent is an error.
+    def delivered_again(self, request: Delivery, error: BaseException) -> None:
+        """The connection is closed, so the broker takes back what is not acknowledged."""
+        logger.warning("the answer to %s was not sent, so the request is delivered again: %s", about(request), error)
 
-        Does not raise: the request would come back, and its target run again, for ever.
-        """
-        serializers, error = self.source.serializers, outcome.error
-        if error is None:
-            try:
-                return serializers.encode_as(reply_body(outcome.result), content_type)
-            except Exception:  # the serializer may be the user's
-                logger.exception("a result of type %s cannot be sent", type(outcome.result).__name__)
-                error = UnserializableValueError(outcome.result)
+    def encoded(self, request: Delivery, outcome: Outcome) -> Encoded:
+        """The body of an answer, in the content type of the request; a result that cannot be sent is an error."""
+        encode, content_type = self.source.serializers.encode_as, request.content_type
+        error = outcome.error
         try:
-            return serializers.encode_as(reply_body(error=error), content_type)
+            return encode(reply_body(outcome.result, error), content_type)
+        except Exception:  # the serializer may be the user's
+            what = ("result", outcome.result) if error is None else ("error", error)
+            logger.exception("the %s of %s, a %s, cannot be sent", what[0], about(request), type(what[1]).__name__)
+        unsendable = reply_body(error=UnserializableValueError(outcome.result if error is None else error))
+        try:
+            return encode(unsendable, content_type)
         except Exception:
-            logger.exception("the serializer for %s does not take errors, so this one is sent as JSON", content_type)
-            return serializers.encode(reply_body(error=error), "json")
+            logger.exception("nor can an error that says so, as %s; it goes out as JSON", content_type)
+        return self.source.serializers.encode(unsendable, "json")
 
 
 def about(request: Delivery) -> str:
     """A request as it is called in a log."""
     return f"request {request.properties.correlation_id or '(without correlation id)'} for {request.routing_key!r}"
-
-
-def has_readable_properties(request: Delivery) -> bool:
-    """Whether they are what AMQP says; the broker hands on text that is not UTF-8 as it came."""
-    try:
-        return request.properties is not None
-    except ValueError:
-        return False
 
 
 class RPCListener(Entrypoint):
@@ -206,11 +214,8 @@ class RPCListener(Entrypoint):
         expected_exceptions: type[BaseException] | Sequence[type[BaseException]] = (),
         sensitive_arguments: str | Sequence[str] = (),
     ) -> None:
-        # One alone is taken as a list of one.
-        kinds = [expected_exceptions] if isinstance(expected_exceptions, type) else expected_exceptions
-        paths = [sensitive_arguments] if isinstance(sensitive_arguments, str) else sensitive_arguments
-        self.expected_exceptions = tuple(kinds)
-        self.sensitive_arguments = tuple(paths)
+        self.expected_exceptions = listed(expected_exceptions)
+        self.sensitive_arguments = listed(sensitive_arguments)
 
     def problems(self) -> list[str]:
         """Arguments of a wrong kind, and names that cannot be called."""
@@ -220,13 +225,21 @@ class RPCListener(Entrypoint):
                 found.append(f"{self}: expected_exceptions must hold exception classes, not {kind!r}")
         for path in self.sensitive_arguments:
             found += kind_problems(self, "names of arguments", str, sensitive_arguments=path)
-        method = self.route.method if hasattr(self, "route") else ""
+        return found + list(self.name_problems()) if hasattr(self, "route") else found
+
+    def name_problems(self) -> Iterator[str]:
+        """Names that cannot be called, or that AMQP has no room for."""
+        method, key = self.route.method, rpc_routing_key(self.route.service, self.route.method)
         if method.startswith("__") and method.endswith("__"):
-            found.append(
+            yield (
                 f"{self}: {method} cannot be called by RPC, names between double underscores are Python's and "
                 f"the framework's own ({LIST_TARGETS}, {GET_TARGET}); give the method another name"
             )
-        return found
+        if (size := len(key.encode())) > LONGEST_NAME:
+            yield (
+                f"{self}: the routing key of its requests has {size} bytes and AMQP takes {LONGEST_NAME}; shorten the "
+                "name of the service or the method"
+            )
 
     def described(self) -> dict[str, Any]:
         """The service's queue, and the routing key of this method."""
@@ -256,9 +269,7 @@ class RPCListener(Entrypoint):
             Exception: It is no request; goes back to the caller.
         """
         headers = item.headers
-        deadline = deadline_from(headers)
-        if deadline is not None and time.time() > deadline + CLOCK_SKEW:
-            raise CallerGone(f"its caller gave up {time.time() - deadline:.0f} s ago")
+        deadline = self.deadline(headers)
         if item.routing_key != self.key:
             raise StrayRequest(item.routing_key)
         args, kwargs = self.request(item)
@@ -268,8 +279,31 @@ class RPCListener(Entrypoint):
         identity = CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
         return Call(identity, args, kwargs, context, FIRST_ATTEMPT, deadline)
 
+    def deadline(self, headers: Mapping[str, Any]) -> float | None:
+        """When the caller gives up, in seconds since 1970; None where it does not say.
+
+        Raises:
+            CallerGone: It has.
+        """
+        deadline = deadline_from(headers)
+        if deadline is None or (late := time.time() - deadline) <= 0:
+            return deadline
+        if late > CLOCK_SKEW:
+            raise CallerGone(f"its caller gave up {late:.0f} s ago")
+        return deadline + CLOCK_SKEW  # the caller's clock is behind, perhaps: what is called inside gets its chance too
+
     def request(self, item: Delivery) -> Request:
-        """The arguments that a request carries."""
+        """The arguments that a request carries.
+
+        Raises:
+            MalformedRequest: It does not say what it is.
+            Exception: It is something else than it says, or no request.
+        """
+        if item.content_type in RAW_TYPES:
+            raise MalformedRequest(
+                f"a request has a content type, {JSON_CONTENT_TYPE} for instance, and this one has "
+                f"{item.content_type or 'none'}"
+            )
         return parse_request(
             self.server.source.serializers.decode(
                 item.body, item.content_type, item.content_encoding, item.headers.get("compression")
@@ -286,9 +320,11 @@ class RPCListener(Entrypoint):
 
     def refuse(self, item: Delivery, error: BaseException) -> str:
         """Answer what cannot be run."""
-        if not has_readable_properties(item):
+        try:
+            about(item)
+        except Exception:  # noqa: BLE001 - whatever the client library stumbles on, it would do so for ever
             item.settle(Verdict.ACK)
-            return f"dropped a request from queue {item.queue!r} whose properties cannot be read, so nobody is answered"
+            return f"dropped a request for {item.routing_key!r}, for its properties cannot be read"
         if isinstance(error, CallerGone):
             logger.info("%s was dropped: %s", about(item), error)
             item.settle(Verdict.ACK)
@@ -321,11 +357,17 @@ class RPCListener(Entrypoint):
     def shown(self, call: Call) -> str:
         """The arguments, without the sensitive ones."""
         arguments = shown_arguments(
-            call.args, call.kwargs, names=self.parameter_names, sensitive=self.sensitive_arguments
+            call.args, call.kwargs, parameters=self.parameters, sensitive=self.sensitive_arguments
         )
         return f", called with {arguments}"
 
     @cached_property
-    def parameter_names(self) -> list[str]:
-        """The names of the target's parameters, in order."""
-        return [str(each["name"]) for each in self.route.describe()["parameters"]]
+    def parameters(self) -> Sequence[Mapping[str, Any]]:
+        """The target's parameters."""
+        found: Sequence[Mapping[str, Any]] = self.route.describe()["parameters"]
+        return found
+
+
+def listed(given: Any) -> tuple[Any, ...]:
+    """What one argument gives, alone or in a list; nothing is refused here."""
+    return tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)

@@ -147,6 +147,10 @@ class Publication:
 class Confirmation(Protocol):
     """The broker's answer to one publish, as it becomes known. Thread safe."""
 
+    @property
+    def written(self) -> bool:
+        """Whether the message may be on its way; one that is not waits for a connection."""
+
     def wait(self, deadline: float) -> None:
         """Wait for the confirm.
 

@@ -16,7 +16,7 @@ from micro_framework.targets import resolve
 from micro_framework.wire.json_types import JSONTypes, dumps, loads
 from micro_framework.wire.messages import JSON_CONTENT_TYPE, JSON_ENCODING
 
-__all__ = ["Encoded", "Serializers"]
+__all__ = ["RAW_TYPES", "Encoded", "Serializers"]
 
 serialization: Any = kombu.serialization
 compression_methods: Any = kombu.compression

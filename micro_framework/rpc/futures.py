@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from micro_framework.calls import Outcome
+from micro_framework.clock import Alarm
 from micro_framework.exceptions import RPCTimeout
 
 __all__ = ["CallKeeper", "RPCFuture"]
@@ -25,8 +26,8 @@ class CallKeeper(Protocol):
     def expire(self, call: "RPCFuture") -> None:
         """Its deadline has passed: give it an `RPCTimeout`, unless it has an outcome."""
 
-    def forget(self, call: "RPCFuture") -> None:
-        """Nobody waits for it any more."""
+    def cancel(self, call: "RPCFuture") -> None:
+        """It was cancelled: nobody wants its answer any more."""
 
     def call_back(self, callback: Callable[[], object]) -> None:
         """Run a callback on a thread that may wait."""
@@ -54,7 +55,9 @@ class RPCFuture(Future[Any]):
         self.seconds = seconds
         self.deadline = time.monotonic() + seconds
         self.confirmation: Any = None
-        """The transport's: whether the request was sent."""
+        """The transport's: what becomes of the request on its way."""
+        self.alarm: Alarm | None = None
+        """Ends it at its deadline, where nobody waits for it."""
         self.keeper = keeper
         self.decoded: Outcome | None = None
 
@@ -112,18 +115,27 @@ class RPCFuture(Future[Any]):
         return super().exception(RESOLVING)
 
     def cancel(self) -> bool:
-        """Stop waiting. The service may carry the call out all the same.
+        """Stop waiting. A request that has not been sent will not be; else the service may carry the call out.
 
         Returns:
             Whether that was before the answer came.
         """
         if not super().cancel():
             return False
-        self.keeper.forget(self)
+        self.keeper.cancel(self)
         return True
 
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """What asyncio asks for since Python 3.14, where before it called `exception` and `result`."""
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        return True, False, *self.outcome()
+
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
-        """Call ``fn(self)`` when there is an outcome, or now if there is: on a thread of the client's for callbacks."""
+        """Call ``fn(self)`` when there is an outcome, or now if there is: on a thread of the client's for callbacks.
+
+        There it may wait, and make calls itself; what it raises is logged.
+        """
         keeper = self.keeper  # not self: the callbacks live as long as the future
 
         def done(future: Future[Any]) -> None:

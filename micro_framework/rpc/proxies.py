@@ -12,7 +12,11 @@ from typing import Any, Protocol
 
 from micro_framework.rpc.futures import RPCFuture
 
-__all__ = ["Caller", "ClusterProxy", "MethodProxy", "ServiceProxy", "checked_timeout"]
+__all__ = ["Caller", "ClusterProxy", "MethodProxy", "ServiceProxy", "checked_name", "checked_timeout"]
+
+
+LONGEST_TIMEOUT = 1e9
+"""Seconds, about thirty years: no platform lets a thread wait for as long as a float can say."""
 
 
 class Caller(Protocol):
@@ -68,7 +72,14 @@ class MethodProxy:
         Raises:
             Exception: As `RPCFuture.result`, and as `call_async`.
         """
-        return self._caller.send(self._service, self._method, args, kwargs, self._timeout, waited_for=True).result()
+        call = self._caller.send(self._service, self._method, args, kwargs, self._timeout, waited_for=True)
+        try:
+            return call.result()
+        except BaseException:
+            call.cancel()  # of no effect unless the waiting itself was interrupted, by Ctrl-C for instance
+            raise
+        finally:
+            del call  # the error's traceback holds this frame, which must not hold the error
 
     def call_async(self, /, *args: Any, **kwargs: Any) -> RPCFuture:
         """Call the method and return at once; the answer, and also `UnknownService`, comes to the future.
@@ -83,7 +94,7 @@ class MethodProxy:
         """The same method with another deadline.
 
         Args:
-            seconds: How long to wait for an answer, greater than 0; ``float("inf")`` for ever.
+            seconds: How long to wait for an answer, above 0, at most 1e9; ``float("inf")`` for ever.
 
         Raises:
             ValueError: It is no such number.
@@ -104,6 +115,7 @@ class ServiceProxy:
     """
 
     __slots__ = ("_caller", "_service", "_timeout")
+    __iter__ = None  # or Python would ask for the items 0, 1, 2 and so on, for ever
 
     def __init__(self, caller: Caller, service: str, timeout: float | None = None) -> None:
         self._caller = caller
@@ -116,7 +128,7 @@ class ServiceProxy:
         return MethodProxy(self._caller, self._service, name, self._timeout)
 
     def __getitem__(self, name: str) -> MethodProxy:
-        return MethodProxy(self._caller, self._service, name, self._timeout)
+        return MethodProxy(self._caller, self._service, checked_name(name), self._timeout)
 
     def __repr__(self) -> str:
         return f"<remote service {self._service}>"
@@ -131,6 +143,7 @@ class ClusterProxy:
     """
 
     __slots__ = ("_caller", "_timeout")
+    __iter__ = None
 
     def __init__(self, caller: Caller, timeout: float | None = None) -> None:
         self._caller = caller
@@ -142,7 +155,7 @@ class ClusterProxy:
         return ServiceProxy(self._caller, name, self._timeout)
 
     def __getitem__(self, name: str) -> ServiceProxy:
-        return ServiceProxy(self._caller, name, self._timeout)
+        return ServiceProxy(self._caller, checked_name(name), self._timeout)
 
     def __repr__(self) -> str:
         return "<remote services>"
@@ -153,12 +166,27 @@ def is_dunder(name: str) -> bool:
     return name.startswith("__") and name.endswith("__")
 
 
+def checked_name(name: object) -> str:
+    """A name on the other side.
+
+    Raises:
+        TypeError: It is no text.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a service or method is text, not {name!r}")
+    return name
+
+
 def checked_timeout(seconds: Any) -> float:
     """A timeout.
 
     Raises:
-        ValueError: It is not a number greater than 0.
+        ValueError: It is not a number above 0, and neither at most `LONGEST_TIMEOUT` nor infinite.
     """
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or math.isnan(seconds) or seconds <= 0:
-        raise ValueError(f"a timeout is a number of seconds greater than 0 (float('inf') for ever), not {seconds!r}")
-    return seconds
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if is_number and (0 < seconds <= LONGEST_TIMEOUT or seconds == math.inf):
+        return float(seconds)
+    raise ValueError(
+        f"a timeout is a number of seconds above 0 (at most {LONGEST_TIMEOUT:.0f}), or float('inf') for ever, "
+        f"not {seconds!r}"
+    )

@@ -22,6 +22,7 @@ class KnownOutcome:
     """
 
     __slots__ = ("_error",)
+    written = True
 
     def __init__(self, error: PublishError | None) -> None:
         self._error = error
