@@ -18,6 +18,8 @@
     │       ├── UnknownExchange     the exchange does not exist
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
+    ├── WorkerDied                  a worker process ended while it ran a call
+    ├── TaskTimeout                 a call ran longer than TASK_TIMEOUT, so its worker process was killed
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -52,12 +54,14 @@ __all__ = [
     "RemoteError",
     "SetupFailed",
     "StartTimeout",
+    "TaskTimeout",
     "UndecodableMessage",
     "UnknownExchange",
     "UnknownService",
     "Unroutable",
     "UnserializableValueError",
     "WireError",
+    "WorkerDied",
 ]
 
 
@@ -155,6 +159,68 @@ class CallsAbandoned(MicroFrameworkError):
             f"{running} did not finish within SHUTDOWN_TIMEOUT ({self.seconds:g} s) and had to "
             f"be abandoned; their messages are delivered again: {', '.join(self.calls)}"
         )
+
+
+# These have the same numbers on every system.
+SIGNAL_NAMES = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    6: "SIGABRT",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
+
+
+class WorkerDied(MicroFrameworkError):
+    """The worker process ended while it ran this call, and nothing else fails with it.
+
+    Args:
+        call: The call's id, ``service.method.uuid``.
+        exit_code: The exit code of the process; minus the signal's number if a signal killed it.
+    """
+
+    def __init__(self, call: str, exit_code: int) -> None:
+        self.call = call
+        self.exit_code = exit_code
+        super().__init__(call, exit_code)
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that killed the process, None if it ended by itself."""
+        return -self.exit_code if self.exit_code < 0 else None
+
+    @staticmethod
+    def ending(exit_code: int) -> str:
+        """How a process ended, in words."""
+        if exit_code >= 0:
+            return f"ended with exit code {exit_code}"
+        name = SIGNAL_NAMES.get(-exit_code)
+        hint = ": by somebody, or by the system for want of memory" if name == "SIGKILL" else ""
+        return f"was killed by {f'{name} (signal {-exit_code})' if name else f'signal {-exit_code}'}{hint}"
+
+    def __str__(self) -> str:
+        return f"the worker process that ran call {self.call} {self.ending(self.exit_code)}"
+
+
+class TaskTimeout(MicroFrameworkError, TimeoutError):
+    """The call ran longer than ``TASK_TIMEOUT``, so its worker process was killed.
+
+    Args:
+        call: The call's id, ``service.method.uuid``.
+        seconds: The limit.
+    """
+
+    def __init__(self, call: str, seconds: float) -> None:
+        self.call = call
+        self.seconds = seconds
+        super().__init__(call, seconds)
+
+    def __str__(self) -> str:
+        return f"call {self.call} ran longer than TASK_TIMEOUT ({self.seconds:g} s); its worker process was killed"
 
 
 class WireError(MicroFrameworkError):
