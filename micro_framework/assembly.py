@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
-from micro_framework.dependencies import Dependency, injected
+from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
@@ -18,7 +18,7 @@ from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
 from micro_framework.spawners.base import Spawner, is_greedy
 from micro_framework.spawners.thread import ThreadSpawner
-from micro_framework.targets import Target, find_target, owner_problems, signature_problem
+from micro_framework.targets import FoundTargets, Target, WantedTargets, find_targets
 from micro_framework.workers import Plan, Worker
 
 __all__ = ["DEFAULT_CONTEXT", "Assembler", "Assembly", "Declared", "Placement", "RunnerContext", "assemble"]
@@ -188,13 +188,13 @@ class Assembler:
             self.note(placement.where, misplaced)
             return
         problems = list(self.problems_of(placement))
-        target, callback = self.targets_of(placement.route, problems)
+        found = self.targets_of(placement.route, problems)
         self.note(placement.where, problems)
         # Bound with problems too: its extensions may have more to tell, and all are told at once.
         entrypoint = placement.route.entrypoint.bind(self.host(placement))
         self.declared_at[entrypoint] = placement.where
-        if target is not None:
-            self.bind(placement, entrypoint, target, callback)
+        if found.target is not None:
+            self.bind(placement, entrypoint, found.target, found.callback)
 
     def claimed_twice(self) -> Iterator[str]:
         """Different targets that would take each other's messages."""
@@ -235,23 +235,13 @@ class Assembler:
         if not is_worker_class(route.worker_class):
             yield f"worker_class must be a subclass of Worker, not {route.worker_class!r}"
 
-    def targets_of(self, route: Route, problems: list[str]) -> tuple[Target | None, Target | None]:
+    def targets_of(self, route: Route, problems: list[str]) -> FoundTargets:
         """The route's target and callback; what keeps them from being found is added to the problems."""
-        target = callback = None
-        try:
-            target = find_target(route.target, route.method_name, route.dependencies)
-            problems += owner_problems(target)
-        except (ValueError, ImportError) as error:
-            problems.append(str(error))
-        try:
-            if route.callback is not None:
-                callback = find_target(route.callback, route.callback_method, route.dependencies)
-        except (ValueError, ImportError) as error:
-            problems.append(f"its callback: {error}")
-        problems += signature_problems(route, target, callback)
-        if target is not None:
-            warn_of_unused(route, target, callback)
-        return target, callback
+        wanted = wanted_targets(route)
+        found = find_targets(wanted)
+        problems += found.problems
+        warn_of_unused(found, wanted)
+        return found
 
     def bind(self, placement: Placement, entrypoint: Entrypoint, target: Target, callback: Target | None) -> None:
         """Bind the route's dependencies and put the pipeline together."""
@@ -337,15 +327,13 @@ def misplaced_in(route: Route) -> Iterator[str]:
             yield f"dependency {name!r} must be an instance such as Producer(), not {dependency!r}"
 
 
-def signature_problems(route: Route, target: Target | None, callback: Target | None) -> Iterator[str]:
-    """Arguments that a target or callback will be given and does not take, or misses; every call would fail."""
-    arguments = route.entrypoint.arguments
-    if arguments is None or route.worker_class is not Worker:  # a worker class may change what is given
-        return
-    for found, role in ((target, ""), (callback, "its callback: ")):
-        problem = found and signature_problem(found, arguments, takes_exception=found is callback)
-        if problem:
-            yield role + problem
+def wanted_targets(route: Route) -> WantedTargets:
+    """What a route says of its targets."""
+    # A worker class may change what is given, so there is nothing to check then.
+    arguments = route.entrypoint.arguments if route.worker_class is Worker else None
+    return WantedTargets(
+        route.target, route.method_name, route.dependencies, route.callback, route.callback_method, arguments
+    )
 
 
 def declared_at(dependency: Extension, where: str, target: Target) -> str:
@@ -364,13 +352,11 @@ def is_worker_class(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Worker)
 
 
-def warn_of_unused(route: Route, target: Target, callback: Target | None) -> None:
+def warn_of_unused(found: FoundTargets, wanted: WantedTargets) -> None:
     """One warning for each dependency that neither the target nor the callback names."""
-    taken = {name for found in (target, callback) if found is not None for name, _ in found.keywords}
-    for name in {**route.dependencies, **injected(target.function)}.keys() - taken:
-        logger.warning(
-            "%s: its signature does not name the dependency %r, so it is not passed", target.description, name
-        )
+    for name in found.unused(wanted):
+        description = found.target.description if found.target else ""
+        logger.warning("%s: its signature does not name the dependency %r, so it is not passed", description, name)
 
 
 def assemble(

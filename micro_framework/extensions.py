@@ -12,14 +12,23 @@ it, and stopped after them.
 
 import copy
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
 from micro_framework.clock import Clock
 from micro_framework.config import Settings
+from micro_framework.exceptions import MicroFrameworkError, SetupFailed
 
-__all__ = ["Extension", "Host", "Lifecycle", "SharedExtensions", "nested_extensions"]
+__all__ = [
+    "Extension",
+    "Host",
+    "Lifecycle",
+    "SharedExtensions",
+    "in_start_order",
+    "nested_extensions",
+    "perform",
+]
 
 E = TypeVar("E", bound="Extension")
 
@@ -171,6 +180,29 @@ def nested_extensions(extension: Extension) -> Iterator[tuple[str, Extension]]:
             if name not in seen and isinstance(value, Extension):
                 yield name, value
             seen.add(name)
+
+
+def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
+    """Every extension once, each after those nested in it."""
+    ordered: dict[Extension, None] = {}
+    for extension in extensions:
+        nested = in_start_order(inner for _, inner in nested_extensions(extension))
+        ordered |= dict.fromkeys([*nested, extension])
+    return list(ordered)
+
+
+def perform(extension: Extension, hook: str) -> None:
+    """Call a hook; what it raises ends the start with a message that names the extension.
+
+    Raises:
+        SetupFailed: The hook raised something else than an error of the framework.
+    """
+    try:
+        getattr(extension, hook)()
+    except MicroFrameworkError:
+        raise
+    except Exception as error:
+        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error
 
 
 class SharedExtensions:

@@ -21,8 +21,8 @@ from typing import Any, Self
 from micro_framework.assembly import Declared, RunnerContext, assemble
 from micro_framework.clock import Clock, SystemClock
 from micro_framework.config import Settings
-from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, SetupFailed, StartTimeout
-from micro_framework.extensions import Extension, Lifecycle, nested_extensions
+from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
+from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
 from micro_framework.routes import Observer
 from micro_framework.signals import SignalWatch
 
@@ -220,22 +220,3 @@ class Runner:
                 extension.stop()
             except Exception:
                 logger.exception("%s could not be stopped cleanly", extension)
-
-
-def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
-    """Every extension once, each after those nested in it."""
-    ordered: dict[Extension, None] = {}
-    for extension in extensions:
-        nested = in_start_order(inner for _, inner in nested_extensions(extension))
-        ordered |= dict.fromkeys([*nested, extension])
-    return list(ordered)
-
-
-def perform(extension: Extension, hook: str) -> None:
-    """Call a hook; what it raises ends the start with a message that names the extension."""
-    try:
-        getattr(extension, hook)()
-    except MicroFrameworkError:
-        raise
-    except Exception as error:
-        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error
