@@ -17,6 +17,7 @@
     │       ├── Unroutable          mandatory, and no queue was bound for it
     │       ├── UnknownExchange     the exchange does not exist
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
+    ├── NotPicklable                a value cannot be sent between a service and its worker processes
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
     ├── WorkerDied                  a worker process ended while it ran a call
     ├── TaskTimeout                 a call ran longer than TASK_TIMEOUT, so its worker process was killed
@@ -46,6 +47,7 @@ __all__ = [
     "MethodNotFound",
     "MicroFrameworkError",
     "NotInjected",
+    "NotPicklable",
     "ProblemList",
     "PublishError",
     "PublishRejected",
@@ -221,6 +223,10 @@ class TaskTimeout(MicroFrameworkError, TimeoutError):
 
     def __str__(self) -> str:
         return f"call {self.call} ran longer than TASK_TIMEOUT ({self.seconds:g} s); its worker process was killed"
+
+
+class NotPicklable(MicroFrameworkError, TypeError):
+    """A value cannot be sent between a service and its worker processes; the message names its type."""
 
 
 class WireError(MicroFrameworkError):

@@ -8,6 +8,7 @@ that a message only pays for what it needs itself.
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +20,7 @@ from micro_framework.extensions import Host
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
 from micro_framework.translators import MessageTranslator
-from micro_framework.workers import DependencyFailure, Plan, Worker
+from micro_framework.workers import Abandoned, DependencyFailure, Plan, Runs, RunsHere, Worker
 
 __all__ = ["BoundRoute", "CallbackRoute", "Observer", "Route", "route"]
 
@@ -171,6 +172,7 @@ class BoundRoute:
         policy: When to try again, None for never.
         callback: The plan of the callback, None for none.
         observers: Told of every finished attempt; the runner's one list.
+        runs: Runs the calls instead of the worker class, for instance elsewhere.
     """
 
     def __init__(
@@ -183,11 +185,12 @@ class BoundRoute:
         policy: RetryPolicy | None = None,
         callback: Plan | None = None,
         observers: Sequence[Observer] = (),
+        runs: Runs | None = None,
     ) -> None:
         self.plan = plan
         self.entrypoint = entrypoint
         self.spawner = spawner
-        self.worker_class = worker_class
+        self.runs = runs or RunsHere(worker_class)
         self.policy = policy
         self.callback = callback
         self.observers = observers
@@ -234,7 +237,7 @@ class BoundRoute:
             self.entrypoint.settle(item, outcome)
         else:
             self.failed(item, call, outcome.error)
-        if self.observers:
+        if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
 
     def tell(self, call: Call, outcome: Outcome) -> None:
@@ -256,11 +259,9 @@ class BoundRoute:
     def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
         """Run a call in a worker of its own; returns it as its target got it, and how it ended."""
         try:
-            worker = self.worker_class(plan, call)
-            outcome = worker.run()
+            return self.runs.run(plan, call)
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
             return call, Outcome(error=error)
-        return worker.call, outcome
 
     def refuse(self, item: Any, error: BaseException) -> None:
         """Log what cannot be decoded with its identity, and dispose of it as the entrypoint's convention says."""
@@ -268,7 +269,9 @@ class BoundRoute:
 
     def failed(self, item: Any, call: Call, error: BaseException) -> None:
         """Hold off, try again later, or give up: what becomes of a call that raised."""
-        if isinstance(error, DependencyFailure):
+        if isinstance(error, Abandoned):
+            self.entrypoint.hand_back(item)
+        elif isinstance(error, DependencyFailure):
             self.hold_off(item, call, error, "a dependency could not be had, so it did not run")
         elif self.policy and self.entrypoint.retryable and should_retry(self.policy, call.attempt, error):
             self.retry(item, call, error, self.policy)
@@ -307,6 +310,9 @@ class BoundRoute:
         """The last attempt failed: log it, run the callback, settle."""
         self.log(logging.ERROR, call, error, "failed")
         failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
+        if isinstance(failure, Abandoned):
+            self.entrypoint.hand_back(item)
+            return
         if isinstance(failure, DependencyFailure):
             self.hold_off(item, call, failure, "a dependency of its callback could not be had")
             return
@@ -317,7 +323,7 @@ class BoundRoute:
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:
         """Call the callback; returns what it raised."""
         kwargs = {**call.kwargs, "exception": error} if plan.target.takes("exception") else call.kwargs
-        _, outcome = self.run(plan, Call(call.identity, call.args, kwargs, call.context, call.attempt))
+        _, outcome = self.run(plan, replace(call, kwargs=kwargs))
         return outcome.error
 
     def hold_off(self, item: Any, call: Call, error: BaseException, what: str) -> None:

@@ -14,7 +14,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +25,8 @@ from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFramewo
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
 from micro_framework.routes import Observer
 from micro_framework.signals import SignalWatch
+from micro_framework.spawners.base import Spawner
+from micro_framework.spawners.main_module import end_reading
 
 __all__ = ["Runner", "RunnerContext"]
 
@@ -68,7 +70,12 @@ class Runner:
     @property
     def ready(self) -> bool:
         """Whether everything declared is connected and consuming right now, and nothing is stopping."""
-        return self.begun and not self.stopped and all(extension.is_ready() for extension in self.started)
+        return self.begun and not self.stopped and all(part.is_ready() for part in self.parts())
+
+    def parts(self) -> Iterator[Extension | Spawner]:
+        """Everything that has to be ready."""
+        yield from self.started
+        yield from self.assembly.spawners.values()
 
     def start(self) -> None:
         """Run until told to stop; returns after a clean stop.
@@ -118,7 +125,7 @@ class Runner:
             return
         if self.lifecycle.failure is not None:
             raise self.lifecycle.failure
-        missing = [extension for extension in self.started if not extension.is_ready()]
+        missing = [part for part in self.parts() if not part.is_ready()]
         raise StartTimeout(
             f"not ready within START_TIMEOUT ({seconds:g} s): {'; '.join(dict.fromkeys(map(str, missing)))}. "
             "Is the broker running and AMQP_URI right? The log has every attempt"
@@ -126,6 +133,7 @@ class Runner:
 
     def begin(self) -> None:
         """Set up and start everything; whatever fails, what had begun is stopped."""
+        end_reading()
         with self.transition:
             if self.taken or self.stopped:
                 raise MicroFrameworkError("a runner runs once, and this one has run; build a new Runner")

@@ -33,7 +33,7 @@ CHAINS = [
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
-    ["supervisor", "runner", "assembly", "services", "routes", "workers", "spawners"],
+    ["supervisor", "runner", "assembly", "services", "routes", "spawners", "workers"],
     ["runner", "signals"],
     ["amqp", "rpc"],
     ["amqp", "brokers"],

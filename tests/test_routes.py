@@ -12,13 +12,13 @@ import pytest
 from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
 from micro_framework.dependencies import CallContext, CallInfo, Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.exceptions import PublishTimeout
+from micro_framework.exceptions import PublishTimeout, WorkerDied
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import BoundRoute, CallbackRoute, Route, route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock
 from micro_framework.translators import MessageTranslator
-from micro_framework.workers import Plan, Worker
+from micro_framework.workers import Abandoned, Plan, Worker
 
 
 class Feed(Entrypoint):
@@ -161,6 +161,48 @@ def test_errors_before_the_target_are_failures_of_the_call(
     bound(Route(ran.append, feed, translators=translators, backoff=policy)).process(item)
     assert [verdict[0] for verdict in feed.verdicts] == ["retry"]
     assert ran == []
+
+
+# -- calls that run elsewhere
+
+
+class Elsewhere:
+    """Runs calls as it is told to."""
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        self.errors = list(errors)
+        self.calls: list[Call] = []
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        self.calls.append(call)
+        if (error := self.errors.pop(0)) is not None:
+            raise error
+        return call, Outcome("elsewhere")
+
+
+def test_a_call_may_run_elsewhere(feed: Feed) -> None:
+    found = bound(Route(failing(OSError()), feed))
+    found.runs = Elsewhere(None)
+    found.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("elsewhere"))]
+
+
+def test_what_is_raised_there_is_a_failure_of_the_call(feed: Feed) -> None:
+    found = bound(Route(echo, feed))
+    found.runs = Elsewhere(error := WorkerDied("orders.handle.1", 1))
+    found.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome(None, error))]
+
+
+@pytest.mark.parametrize("errors", [[Abandoned()], [OSError("no"), Abandoned()]], ids=["target", "callback"])
+def test_an_abandoned_call_goes_back_and_counts_for_nothing(feed: Feed, errors: list[BaseException]) -> None:
+    told: list[Outcome] = []
+    found = bound(CallbackRoute(echo, feed, callback_target=echo))
+    found.observers = [lambda route, call, outcome: told.append(outcome)]
+    found.runs = Elsewhere(*errors)
+    found.process("p")
+    assert feed.verdicts == [("hand_back", "p")]
+    assert not any(isinstance(outcome.error, Abandoned) for outcome in told)
 
 
 # -- retries
