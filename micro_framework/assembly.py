@@ -10,17 +10,21 @@ from types import UnionType
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
-from micro_framework.dependencies import Dependency, injected
+from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
-from micro_framework.spawners.base import Spawner, is_greedy
+from micro_framework.spawners.base import WORKER_MODES, Spawner, is_greedy, uses_processes
+from micro_framework.spawners.blueprint import Blueprint, RoutePlan
+from micro_framework.spawners.keeper import Limits
+from micro_framework.spawners.overtime import Overtime, TimedRuns
+from micro_framework.spawners.process import ProcessSpawner, RemoteRoute
 from micro_framework.spawners.thread import ThreadSpawner
-from micro_framework.targets import Target, find_target, owner_problems, signature_problem
-from micro_framework.workers import Plan, Worker
+from micro_framework.targets import FoundTargets, Target, WantedTargets, find_targets
+from micro_framework.workers import Plan, Runs, RunsHere, Worker
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -36,6 +40,13 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 DEFAULT_CONTEXT = "default"
+
+
+NO_MEMORY = (
+    "WORKER_MODE process does not go with AMQP_URI memory://, for the embedded broker is inside this process, where "
+    "worker processes cannot reach it; set AMQP_URI to a RabbitMQ (nothing, if nothing needs a broker), or use "
+    "WORKER_MODE thread"
+)
 
 
 class RunnerContext:
@@ -97,8 +108,9 @@ class Assembly:
     shared: SharedExtensions = field(default_factory=SharedExtensions)
 
     def dependencies(self) -> list[Extension]:
-        """Every bound dependency, once."""
-        return list(dict.fromkeys(dependency for route in self.routes for dependency in dependencies_of(route)))
+        """Every bound dependency that works in this process, once; worker processes have their own."""
+        here = [route for route in self.routes if not isinstance(route.runs, RemoteRoute)]
+        return list(dict.fromkeys(dependency for route in here for dependency in dependencies_of(route)))
 
     def entrypoints(self) -> list[Extension]:
         """Every bound entrypoint."""
@@ -151,6 +163,7 @@ class Assembler:
             self.note(None, self.claimed_twice())
         for extension in dict.fromkeys((*self.assembly.shared.bound.values(), *self.declared_at)):
             self.note(self.declared_at.get(extension), extension.problems())
+        self.note(None, self.process_problems())
         if self.problems:
             raise DeclarationError("the service cannot run as it is declared", self.problems)
         return self.assembly
@@ -200,13 +213,13 @@ class Assembler:
             self.note(placement.where, misplaced)
             return
         problems = list(self.problems_of(placement))
-        target, callback = self.targets_of(placement.route, problems)
+        found = self.targets_of(placement, problems)
         self.note(placement.where, problems)
         # Bound with problems too: its extensions may have more to tell, and all are told at once.
         entrypoint = placement.route.entrypoint.bind(self.host(placement))
         self.declared_at[entrypoint] = placement.where
-        if target is not None:
-            self.bind(placement, entrypoint, target, callback)
+        if found.target is not None:
+            self.bind(placement, entrypoint, found.target, found.callback)
 
     def claimed_twice(self) -> Iterator[str]:
         """Different targets that would take each other's messages."""
@@ -221,6 +234,16 @@ class Assembler:
                     f"{first.description} and {target.description} would share {claim}, and each message would go to "
                     "only one of them; give the method, or the service, another name"
                 )
+
+    def process_problems(self) -> Iterator[str]:
+        """What keeps the service from having worker processes; makes ready what they will be told."""
+        pools = [spawner for spawner in self.assembly.spawners.values() if isinstance(spawner, ProcessSpawner)]
+        if pools and (self.settings.amqp_uri or "").startswith("memory:"):
+            yield NO_MEMORY
+        for pool in pools:
+            yield from pool.prepare()
+        if not pools and self.settings.max_tasks_per_child is not None:
+            logger.warning("MAX_TASKS_PER_CHILD does nothing: no context has a WORKER_MODE with processes")
 
     def note(self, where: str | None, problems: Iterable[str]) -> None:
         """Note problems with the place in the user's code that they are about, each once."""
@@ -247,42 +270,32 @@ class Assembler:
         if not is_worker_class(route.worker_class):
             yield f"worker_class must be a subclass of Worker, not {route.worker_class!r}"
 
-    def targets_of(self, route: Route, problems: list[str]) -> tuple[Target | None, Target | None]:
+    def targets_of(self, placement: Placement, problems: list[str]) -> FoundTargets:
         """The route's target and callback; what keeps them from being found is added to the problems."""
-        target = callback = None
-        try:
-            target = find_target(route.target, route.method_name, route.dependencies)
-            problems += owner_problems(target)
-        except (ValueError, ImportError) as error:
-            problems.append(str(error))
-        try:
-            if route.callback is not None:
-                callback = find_target(route.callback, route.callback_method, route.dependencies)
-        except (ValueError, ImportError) as error:
-            problems.append(f"its callback: {error}")
-        problems += signature_problems(route, target, callback)
-        if target is not None:
-            warn_of_unused(route, target, callback)
-        return target, callback
+        wanted = wanted_targets(placement.route)
+        # What is only named is imported where it runs.
+        found = find_targets(wanted, import_paths=not self.has_processes(self.context_name(placement)))
+        problems += found.problems
+        warn_of_unused(found, wanted)
+        return found
 
     def bind(self, placement: Placement, entrypoint: Entrypoint, target: Target, callback: Target | None) -> None:
         """Bind the route's dependencies and put the pipeline together."""
         route = placement.route
         host = self.host(placement)
-        context = host.context
-        if context not in self.assembly.spawners:
-            mode = self.assembly.modes[context] = self.worker_mode(context)
-            greedy = is_greedy(mode)
-            self.assembly.spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy)
+        plan = self.plan(host, target, route)
+        callback_plan = self.plan(host, callback, None) if callback else None
+        spawner = self.spawner(host)
         bound = BoundRoute(
-            self.plan(host, target, route),
+            plan,
             entrypoint,
-            self.assembly.spawners[context],
+            spawner,
             worker_class=route.worker_class,
             policy=route.backoff.policy if route.backoff else None,
-            callback=self.plan(host, callback, None) if callback else None,
+            callback=callback_plan,
             dead_letter=self.parks(route),
             observers=self.observers,
+            runs=self.runs(placement, spawner, target, callback_plan),
         )
         self.assembly.routes.append(bound)
         for dependency in dependencies_of(bound):
@@ -292,6 +305,55 @@ class Assembler:
         """Whether what has failed for good is parked; the default counts where that makes sense."""
         wanted = self.settings.dead_letter if route.dead_letter is None else route.dead_letter
         return bool(wanted) and route.entrypoint.parking_problem() is None
+
+    def spawner(self, host: Host) -> Spawner:
+        """The pool of a context."""
+        spawners, context = self.assembly.spawners, host.context
+        if context not in spawners:
+            mode = self.assembly.modes[context] = self.worker_mode(context)
+            greedy = is_greedy(mode)
+            limits = self.limits(context)
+            if self.has_processes(context):
+                blueprint = Blueprint(self.settings, context, host.workers, host.prefetch)
+                spawners[context] = ProcessSpawner(blueprint, greedy=greedy, limits=limits, lifecycle=self.lifecycle)
+            else:
+                overtime = Overtime(context, limits.task_timeout) if limits.task_timeout is not None else None
+                spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy, overtime=overtime)
+        return spawners[context]
+
+    def limits(self, context: str) -> Limits:
+        """What a context allows its workers."""
+        own, common = self.contexts.get(context, ContextSettings()), self.settings
+        return Limits(
+            common.start_timeout,
+            common.task_timeout if own.task_timeout is None else own.task_timeout,
+            common.max_tasks_per_child if own.max_tasks_per_child is None else own.max_tasks_per_child,
+        )
+
+    def runs(self, placement: Placement, spawner: Spawner, target: Target, callback: Plan | None) -> Runs | None:
+        """What runs a route's calls, None for its worker class in the calling thread."""
+        route = placement.route
+        if isinstance(spawner, ProcessSpawner):
+            told = RoutePlan(
+                placement.where,
+                placement.service or "",
+                target.name,
+                wanted_targets(route),
+                route.translators,
+                route.worker_class,
+                route.entrypoint.called_from_outside,
+            )
+            entrypoint = route.entrypoint
+            return RemoteRoute(
+                spawner,
+                spawner.add(told),
+                callback=callback,
+                result_wanted=lambda: entrypoint.result_needed or bool(self.observers),
+                result_needed=entrypoint.result_needed,
+            )
+        if isinstance(spawner, ThreadSpawner) and spawner.overtime is not None:
+            return TimedRuns(RunsHere(route.worker_class), spawner.overtime)
+        return None
 
     def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
         """The plan of a target; callbacks have no translators of their own, they get what the target got."""
@@ -317,6 +379,10 @@ class Assembler:
         """The context a route runs in: what it names itself, else the one that holds it."""
         return placement.route.context or placement.context or DEFAULT_CONTEXT
 
+    def has_processes(self, context: str) -> bool:
+        """Whether the workers of a context are processes."""
+        return uses_processes(self.worker_mode(context))
+
     def worker_mode(self, context: str) -> str:
         """The worker mode of a context."""
         settings = self.contexts.get(context)
@@ -334,6 +400,8 @@ def filled_up(own: ContextSettings, configured: ContextSettings) -> ContextSetti
         own.max_workers or configured.max_workers,
         own.worker_mode or configured.worker_mode,
         own.prefetch_count or configured.prefetch_count,
+        own.max_tasks_per_child or configured.max_tasks_per_child,
+        own.task_timeout or configured.task_timeout,
     )
 
 
@@ -342,10 +410,8 @@ def context_problems(settings: ContextSettings) -> Iterator[str]:
     workers, mode = settings.max_workers, settings.worker_mode
     if workers is not None and not (is_a(workers, int) and not is_a(workers, bool) and workers > 0):
         yield f"max_workers must be a whole number of at least 1, not {workers!r}"
-    if mode in ("process", "greedy_process"):
-        yield f"worker_mode={mode!r} is not built yet; use thread or greedy_thread"
-    elif mode not in (None, "thread", "greedy_thread"):
-        yield f"worker_mode must be thread or greedy_thread, not {mode!r}"
+    if mode is not None and mode not in WORKER_MODES:
+        yield f"worker_mode must be one of {', '.join(WORKER_MODES)}, not {mode!r}"
 
 
 def misplaced_in(route: Route) -> Iterator[str]:
@@ -361,15 +427,13 @@ def misplaced_in(route: Route) -> Iterator[str]:
             yield f"dependency {name!r} must be an instance such as Producer(), not {dependency!r}"
 
 
-def signature_problems(route: Route, target: Target | None, callback: Target | None) -> Iterator[str]:
-    """Arguments that a target or callback will be given and does not take, or misses; every call would fail."""
-    arguments = route.entrypoint.arguments
-    if arguments is None or route.worker_class is not Worker:  # a worker class may change what is given
-        return
-    for found, role in ((target, ""), (callback, "its callback: ")):
-        problem = found and signature_problem(found, arguments, takes_exception=found is callback)
-        if problem:
-            yield role + problem
+def wanted_targets(route: Route) -> WantedTargets:
+    """What a route says of its targets."""
+    # A worker class may change what is given, so there is nothing to check then.
+    arguments = route.entrypoint.arguments if route.worker_class is Worker else None
+    return WantedTargets(
+        route.target, route.method_name, route.dependencies, route.callback, route.callback_method, arguments
+    )
 
 
 def declared_at(dependency: Extension, where: str, target: Target) -> str:
@@ -388,13 +452,11 @@ def is_worker_class(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Worker)
 
 
-def warn_of_unused(route: Route, target: Target, callback: Target | None) -> None:
+def warn_of_unused(found: FoundTargets, wanted: WantedTargets) -> None:
     """One warning for each dependency that neither the target nor the callback names."""
-    taken = {name for found in (target, callback) if found is not None for name, _ in found.keywords}
-    for name in {**route.dependencies, **injected(target.function)}.keys() - taken:
-        logger.warning(
-            "%s: its signature does not name the dependency %r, so it is not passed", target.description, name
-        )
+    for name in found.unused(wanted):
+        description = found.target.description if found.target else ""
+        logger.warning("%s: its signature does not name the dependency %r, so it is not passed", description, name)
 
 
 def assemble(

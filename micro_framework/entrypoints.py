@@ -129,6 +129,10 @@ class Entrypoint(Extension):
     arguments: ClassVar[tuple[str, ...] | None] = None
     """What its targets are called with, by position, so that their signatures can be checked; None: not known."""
 
+    result_needed: ClassVar[bool] = True
+    """Whether a call has failed whose result cannot be had, in process modes one that cannot be pickled; False where
+    nobody is told the result."""
+
     def __new__(cls, *args: object, **kwargs: object) -> Self:
         """Refuse ``@EventListener`` without arguments, which would put an entrypoint in the method's place."""
         if len(args) == 1 and not kwargs and is_method(args[0]):
@@ -255,6 +259,7 @@ class TimeEntrypoint(Entrypoint):
 
     retryable = True
     translatable = False
+    result_needed = False
     arguments = ()
 
     def __init__(

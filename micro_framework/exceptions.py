@@ -17,9 +17,12 @@
     │       ├── Unroutable          mandatory, and no queue was bound for it
     │       ├── UnknownExchange     the exchange does not exist
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
+    ├── NotPicklable                a value cannot be sent between a service and its worker processes
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
     ├── CopyFailed                  one of several copies (PROCESSES) cannot run, or did not stop cleanly
-    ├── WorkerDied                  the worker process that ran a call died
+    ├── WorkerDied                  a worker process ended while it ran a call
+    ├── TooManyCrashes              workers or services have died of a message so often that it is not run any more
+    ├── TaskTimeout                 a call ran longer than TASK_TIMEOUT, so its worker process was killed
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -52,6 +55,7 @@ __all__ = [
     "MethodNotFound",
     "MicroFrameworkError",
     "NotInjected",
+    "NotPicklable",
     "ProblemList",
     "PublishError",
     "PublishRejected",
@@ -63,6 +67,8 @@ __all__ = [
     "ServiceBusy",
     "SetupFailed",
     "StartTimeout",
+    "TaskTimeout",
+    "TooManyCrashes",
     "UndecodableMessage",
     "UnknownExchange",
     "UnknownService",
@@ -186,8 +192,74 @@ class CopyFailed(MicroFrameworkError):
         return self.text
 
 
+class TooManyCrashes(MicroFrameworkError):
+    """Workers or whole services have died of a message so often (``MAX_CRASHES``) that it is not run any more."""
+
+
+# These have the same numbers on every system.
+SIGNAL_NAMES = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    6: "SIGABRT",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
+
+
 class WorkerDied(MicroFrameworkError):
-    """The worker process that ran a call died: killed, out of memory, a segmentation fault or os._exit."""
+    """The worker process ended while it ran this call, and nothing else fails with it.
+
+    Args:
+        call: The call's id, ``service.method.uuid``.
+        exit_code: The exit code of the process; minus the signal's number if a signal killed it.
+    """
+
+    def __init__(self, call: str, exit_code: int) -> None:
+        self.call = call
+        self.exit_code = exit_code
+        super().__init__(call, exit_code)
+
+    @property
+    def signal(self) -> int | None:
+        """The number of the signal that killed the process, None if it ended by itself."""
+        return -self.exit_code if self.exit_code < 0 else None
+
+    @staticmethod
+    def ending(exit_code: int) -> str:
+        """How a process ended, in words."""
+        if exit_code >= 0:
+            return f"ended with exit code {exit_code}"
+        name = SIGNAL_NAMES.get(-exit_code)
+        hint = ": by somebody, or by the system for want of memory" if name == "SIGKILL" else ""
+        return f"was killed by {f'{name} (signal {-exit_code})' if name else f'signal {-exit_code}'}{hint}"
+
+    def __str__(self) -> str:
+        return f"the worker process that ran call {self.call} {self.ending(self.exit_code)}"
+
+
+class TaskTimeout(MicroFrameworkError, TimeoutError):
+    """The call ran longer than ``TASK_TIMEOUT``, so its worker process was killed.
+
+    Args:
+        call: The call's id, ``service.method.uuid``.
+        seconds: The limit.
+    """
+
+    def __init__(self, call: str, seconds: float) -> None:
+        self.call = call
+        self.seconds = seconds
+        super().__init__(call, seconds)
+
+    def __str__(self) -> str:
+        return f"call {self.call} ran longer than TASK_TIMEOUT ({self.seconds:g} s); its worker process was killed"
+
+
+class NotPicklable(MicroFrameworkError, TypeError):
+    """A value cannot be sent between a service and its worker processes; the message names its type."""
 
 
 class WireError(MicroFrameworkError):

@@ -20,7 +20,15 @@ from micro_framework.clock import Clock
 from micro_framework.config import Settings
 from micro_framework.exceptions import MicroFrameworkError, SetupFailed
 
-__all__ = ["Extension", "Host", "Lifecycle", "SharedExtensions", "in_start_order", "nested_extensions", "perform"]
+__all__ = [
+    "Extension",
+    "Host",
+    "Lifecycle",
+    "SharedExtensions",
+    "in_start_order",
+    "nested_extensions",
+    "perform",
+]
 
 E = TypeVar("E", bound="Extension")
 
@@ -178,6 +186,29 @@ def nested_extensions(extension: Extension) -> Iterator[tuple[str, Extension]]:
             seen.add(name)
 
 
+def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
+    """Every extension once, each after those nested in it."""
+    ordered: dict[Extension, None] = {}
+    for extension in extensions:
+        nested = in_start_order(inner for _, inner in nested_extensions(extension))
+        ordered |= dict.fromkeys([*nested, extension])
+    return list(ordered)
+
+
+def perform(extension: Extension, hook: str) -> None:
+    """Call a hook; what it raises ends the start with a message that names the extension.
+
+    Raises:
+        SetupFailed: The hook raised something else than an error of the framework.
+    """
+    try:
+        getattr(extension, hook)()
+    except MicroFrameworkError:
+        raise
+    except Exception as error:
+        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error
+
+
 class SharedExtensions:
     """The bound copies of nested extensions in one runner, each bound once."""
 
@@ -193,26 +224,3 @@ class SharedExtensions:
             self.declarations.append(declaration)
             self.bound[key] = declaration.bind(host)
         return cast(E, self.bound[key])
-
-
-def in_start_order(extensions: Iterable[Extension]) -> list[Extension]:
-    """Every extension once, each after those nested in it."""
-    ordered: dict[Extension, None] = {}
-    for extension in extensions:
-        nested = in_start_order(inner for _, inner in nested_extensions(extension))
-        ordered |= dict.fromkeys([*nested, extension])
-    return list(ordered)
-
-
-def perform(extension: Extension, hook: str) -> None:
-    """Call a hook.
-
-    Raises:
-        SetupFailed: It raised, and the message names the extension; errors of this project's own pass as they are.
-    """
-    try:
-        getattr(extension, hook)()
-    except MicroFrameworkError:
-        raise
-    except Exception as error:
-        raise SetupFailed(f"{extension}: {hook} failed: {type(error).__name__}: {error}") from error

@@ -24,13 +24,13 @@ from micro_framework.backoff import (
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
-from micro_framework.exceptions import WorkerDied
+from micro_framework.exceptions import TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
 from micro_framework.translators import MessageTranslator
-from micro_framework.workers import DependencyFailure, Plan, Worker
+from micro_framework.workers import Abandoned, DependencyFailure, Plan, Runs, RunsHere, Worker
 
 __all__ = ["BoundRoute", "CallbackRoute", "Observer", "Route", "route"]
 
@@ -184,6 +184,7 @@ class BoundRoute:
         callback: The plan of the callback, None for none.
         dead_letter: Whether what failed for good is parked.
         observers: Told of every finished attempt; the runner's one list.
+        runs: Runs the calls instead of the worker class, for instance elsewhere.
     """
 
     def __init__(
@@ -197,11 +198,12 @@ class BoundRoute:
         callback: Plan | None = None,
         dead_letter: bool = False,
         observers: Sequence[Observer] = (),
+        runs: Runs | None = None,
     ) -> None:
         self.plan = plan
         self.entrypoint = entrypoint
         self.spawner = spawner
-        self.worker_class = worker_class
+        self.runs = runs or RunsHere(worker_class)
         self.policy = policy
         self.callback = callback
         self.dead_letter = dead_letter
@@ -264,7 +266,7 @@ class BoundRoute:
             self.entrypoint.settle(item, outcome)
         else:
             self.failed(item, call, outcome.error)
-        if self.observers:
+        if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
 
     def tell(self, call: Call, outcome: Outcome) -> None:
@@ -286,11 +288,9 @@ class BoundRoute:
     def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
         """Run a call in a worker of its own; returns it as its target got it, and how it ended."""
         try:
-            worker = self.worker_class(plan, call)
-            outcome = worker.run()
+            return self.runs.run(plan, call)
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
             return call, Outcome(error=error)
-        return worker.call, outcome
 
     def refuse(self, item: Any, error: BaseException) -> None:
         """Log what cannot be decoded with its identity; park it, or dispose of it by the entrypoint's convention."""
@@ -301,7 +301,9 @@ class BoundRoute:
 
     def failed(self, item: Any, call: Call, error: BaseException) -> None:
         """Hold off, run again, try again later, or give up: what becomes of a call that raised."""
-        if isinstance(error, DependencyFailure):
+        if isinstance(error, Abandoned):
+            self.entrypoint.hand_back(item)
+        elif isinstance(error, DependencyFailure):
             self.hold_off(item, call, error, "a dependency could not be had, so it did not run")
         elif isinstance(error, WorkerDied):
             self.crashed(item, call, error)
@@ -362,7 +364,7 @@ class BoundRoute:
 
     def give_up_unrun(self, item: Any, crashes: int) -> None:
         """Too many workers, or whole services, have died of it, as far as counted: park it without running it."""
-        error = WorkerDied(
+        error = TooManyCrashes(
             f"not run any more: {crashes} times a worker, a service or its connection has ended while it was there "
             f"(MAX_CRASHES is {self.max_crashes}); the reason may be this message or one beside it"
         )
@@ -376,6 +378,9 @@ class BoundRoute:
         """
         self.log(self.entrypoint.severity(error), call, error, f"failed{self.entrypoint.shown(call)}")
         failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
+        if isinstance(failure, Abandoned):
+            self.entrypoint.hand_back(item)
+            return
         if isinstance(failure, DependencyFailure):
             self.hold_off(item, call, failure, "a dependency of its callback could not be had")
             return

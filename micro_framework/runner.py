@@ -18,7 +18,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +32,8 @@ from micro_framework.extensions import Extension, Lifecycle, in_start_order, per
 from micro_framework.parcels import pack, unpack
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
+from micro_framework.spawners.base import Spawner
+from micro_framework.spawners.main_module import end_reading
 from micro_framework.supervisor import Supervisor
 
 __all__ = ["Runner", "RunnerContext", "run_copy"]
@@ -85,7 +87,12 @@ class Runner:
         """
         if self.supervisor is not None:
             return self.supervisor.ready
-        return self.begun and not self.stopped and all(extension.is_ready() for extension in self.started)
+        return self.begun and not self.stopped and all(part.is_ready() for part in self.parts())
+
+    def parts(self) -> Iterator[Extension | Spawner]:
+        """Everything that has to be ready."""
+        yield from self.started
+        yield from self.assembly.spawners.values()
 
     def start(self) -> None:
         """Run until told to stop; returns after a clean stop.
@@ -184,7 +191,7 @@ class Runner:
             return
         if self.lifecycle.failure is not None:
             raise self.lifecycle.failure
-        missing = [extension for extension in self.started if not extension.is_ready()]
+        missing = [part for part in self.parts() if not part.is_ready()]
         raise StartTimeout(
             f"not ready within START_TIMEOUT ({seconds:g} s): {'; '.join(dict.fromkeys(map(str, missing)))}. "
             "Is the broker running and AMQP_URI right? The log has every attempt"
@@ -192,6 +199,7 @@ class Runner:
 
     def begin(self) -> None:
         """Set up and start everything; whatever fails, what had begun is stopped."""
+        end_reading()
         with self.transition:
             self.take()
             self.configure_logging()

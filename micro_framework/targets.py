@@ -11,7 +11,7 @@ import pkgutil
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from micro_framework.calls import Call
@@ -20,11 +20,16 @@ from micro_framework.signatures import ArgumentCheck, described_parameters
 
 __all__ = [
     "Dependencies",
+    "FoundTargets",
     "Target",
+    "WantedTargets",
     "class_dependencies",
     "close_event_loop",
+    "deferred_target",
     "find_target",
+    "find_targets",
     "owner_problems",
+    "raised_in",
     "resolve",
     "signature_problem",
 ]
@@ -124,6 +129,111 @@ def find_target(target: object, method_name: str | None = None, dependencies: Va
             f"{describe(target)} is {kind(found)}; a target is a function, a class or a dotted path to one"
         )
     return function_target(found, dependencies or {})
+
+
+@dataclass(frozen=True, slots=True)
+class WantedTargets:
+    """What a route says of its target and its callback; plain data, so that a worker process can be told.
+
+    Args:
+        target: A dotted path, a function, or a class.
+        method_name: The method, where the target is a class.
+        dependencies: The route's dependencies.
+        callback: The callback, None for none.
+        callback_method: Its method, where it is one of a class.
+        arguments: What the target is called with, by position, so that signatures can be checked; None: not known.
+    """
+
+    target: object
+    method_name: str | None
+    dependencies: Values
+    callback: object | None
+    callback_method: str | None
+    arguments: tuple[str, ...] | None
+
+
+@dataclass(slots=True)
+class FoundTargets:
+    """What became of `WantedTargets`.
+
+    Args:
+        target: The target, None where there is none by that name.
+        callback: The callback, likewise.
+        problems: What keeps them from being found or called, one sentence each.
+    """
+
+    target: Target | None = None
+    callback: Target | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def unused(self, wanted: WantedTargets) -> list[str]:
+        """The names of the dependencies that neither target nor callback takes."""
+        if self.target is None:
+            return []
+        taken = {name for found in (self.target, self.callback) if found is not None for name, _ in found.keywords}
+        return sorted({**wanted.dependencies, **injected(self.target.function)}.keys() - taken)
+
+
+def find_targets(wanted: WantedTargets, *, import_paths: bool = True) -> FoundTargets:
+    """Find and check a route's target and callback.
+
+    Args:
+        wanted: What the route says.
+        import_paths: Whether what a dotted path names may be imported here; otherwise a stand-in takes its place.
+    """
+    found = FoundTargets()
+    find: Callable[..., Target] = find_target if import_paths else found_or_deferred
+    try:
+        found.target = find(wanted.target, wanted.method_name, wanted.dependencies)
+        found.problems += owner_problems(found.target)
+    except (ValueError, ImportError) as error:
+        found.problems.append(str(error))
+    try:
+        if wanted.callback is not None:
+            found.callback = find(wanted.callback, wanted.callback_method, wanted.dependencies)
+    except (ValueError, ImportError) as error:
+        found.problems.append(f"its callback: {error}")
+    found.problems += signature_problems(wanted.arguments, found)
+    return found
+
+
+def signature_problems(arguments: tuple[str, ...] | None, found: FoundTargets) -> Iterator[str]:
+    """Arguments that a target or callback will be given and does not take, or misses; every call would fail."""
+    if arguments is None:
+        return
+    for target, role in ((found.target, ""), (found.callback, "its callback: ")):
+        problem = target and signature_problem(target, arguments, takes_exception=target is found.callback)
+        if problem:
+            yield role + problem
+
+
+def found_or_deferred(target: object, method_name: str | None, dependencies: Values) -> Target:
+    """A target that is at hand, and a stand-in for one that only has a name."""
+    find = deferred_target if isinstance(target, str) else find_target
+    return find(target, method_name, dependencies)  # type: ignore[arg-type]
+
+
+def deferred_target(path: str, method_name: str | None = None, dependencies: Values | None = None) -> Target:
+    """A stand-in for a target that only worker processes import: it has the name, takes everything, and cannot run.
+
+    Raises:
+        ValueError: It is no dotted path.
+    """
+    require_dotted(path)
+    return function_target(stand_in(path, method_name), dependencies or {})
+
+
+@functools.cache
+def stand_in(path: str, method_name: str | None) -> Callable[..., Any]:
+    """One and the same function for a path, so that two routes to one target are seen to be that."""
+
+    def only_in_worker_processes(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(f"{path!r} is imported in worker processes only")
+
+    parts = path.replace(":", ".").split(".")
+    only_in_worker_processes.__name__ = method_name or parts[-1]
+    only_in_worker_processes.__module__ = parts[-1] if method_name else ".".join(parts[:-1])
+    return only_in_worker_processes
 
 
 def function_target(function: Callable[..., Any], dependencies: Values) -> Target:
@@ -258,8 +368,7 @@ def resolve(path: str) -> object:
     Raises:
         ValueError: It names nothing; says which part is missing.
     """
-    if "." not in path and ":" not in path:
-        raise ValueError(f"{path!r} is not a dotted path; write module.function")
+    require_dotted(path)
     try:
         return pkgutil.resolve_name(path)
     except ModuleNotFoundError as error:
@@ -268,6 +377,12 @@ def resolve(path: str) -> object:
         raise ValueError(f"{path!r} names nothing: {error}") from error
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         raise ValueError(f"{path!r} cannot be imported: {raised_in(error)}") from error
+
+
+def require_dotted(path: str) -> None:
+    """Refuse a name that cannot be a dotted path."""
+    if "." not in path and ":" not in path:
+        raise ValueError(f"{path!r} is not a dotted path; write module.function")
 
 
 def raised_in(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from micro_framework.calls import Call, Outcome
 from micro_framework.dependencies import Dependency
@@ -12,11 +12,15 @@ from micro_framework.signatures import ArgumentCheck
 from micro_framework.targets import Dependencies, Target
 from micro_framework.translators import MessageTranslator, translate
 
-__all__ = ["DependencyFailure", "Plan", "Worker"]
+__all__ = ["Abandoned", "DependencyFailure", "Plan", "Runs", "RunsHere", "Worker"]
 
 
 class DependencyFailure(Exception):
     """A dependency could not be had, so the target did not run; ``__cause__`` says why."""
+
+
+class Abandoned(Exception):
+    """The call was ended before it was over, because the time to stop is up: its message goes back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,34 @@ class Worker:
                 else:
                     outcome.error.add_note(f"then after_call of {dependency} failed: {type(error).__name__}: {error}")
         return outcome
+
+
+class Runs(Protocol):
+    """Runs calls, wherever that is."""
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        """Run one call; returns it as its target got it, and how it ended.
+
+        Raises:
+            BaseException: A failure of the call; `Abandoned` and `DependencyFailure` say that it does not count.
+        """
+
+
+class RunsHere:
+    """Runs calls in the calling thread, each in a worker of its own.
+
+    Args:
+        worker_class: The class of the workers.
+    """
+
+    def __init__(self, worker_class: type[Worker]) -> None:
+        self.worker_class = worker_class
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        """Run one call."""
+        worker = self.worker_class(plan, call)
+        outcome = worker.run()
+        return worker.call, outcome
 
 
 def translate_call(translators: tuple[MessageTranslator, ...], call: Call) -> Call:

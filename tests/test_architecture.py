@@ -39,7 +39,7 @@ CHAINS = [
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
     ["entrypoints", "timers", "clock"],
-    ["runner", "assembly", "services", "routes", "workers", "spawners"],
+    ["runner", "assembly", "services", "routes", "spawners", "workers"],
     ["runner", "supervisor", "copies", "signals"],
     ["runner", "parcels", "assembly"],
     ["amqp", "rpc"],

@@ -16,6 +16,9 @@ from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Lifecycle
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute, Route, route
+from micro_framework.spawners.keeper import Limits
+from micro_framework.spawners.process import ProcessSpawner
+from micro_framework.spawners.thread import ThreadSpawner
 from micro_framework.testing import ManualClock
 from micro_framework.translators import JSONTranslator
 from micro_framework.workers import Worker
@@ -43,6 +46,7 @@ def needs_dispatch(payload: Any, dispatch: Any) -> None: ...
 
 
 EVENT = EventListener("payments", "refunded")
+RABBIT = "amqp://localhost"
 
 
 def with_session(function: Callable[..., None]) -> Callable[..., None]:
@@ -81,6 +85,51 @@ def test_a_context_takes_from_the_configuration_what_it_does_not_set() -> None:
     (bound,) = assembly.routes
     assert (bound.host.workers, bound.host.prefetch) == (2, 30)
     assert assembly.spawners["slow"].greedy  # type: ignore[attr-defined]
+
+
+def test_a_context_of_processes_has_a_pool_of_them() -> None:
+    apart = RunnerContext([Route(target, EVENT)], name="apart", max_workers=2, worker_mode="greedy_process")
+    configured = {"apart": {"MAX_TASKS_PER_CHILD": 7, "TASK_TIMEOUT": 3}}
+    assembly = assembled(apart, Orders, SERVICE_NAME="s", AMQP_URI=RABBIT, CONTEXTS={**configured, "slow": {}})
+    pool = assembly.spawners["apart"]
+    assert isinstance(pool, ProcessSpawner)
+    assert (pool.greedy, len(pool.threads), pool.limits) == (True, 2, Limits(30, 3, 7))
+    assert type(assembly.spawners["default"]) is ThreadSpawner
+    assert [dependency.name for dependency in assembly.dependencies()] == ["dispatch"]  # type: ignore[attr-defined]
+
+
+def test_dependencies_of_processes_are_checked_but_do_not_work_here() -> None:
+    route = Route(needs_dispatch, EVENT, {"dispatch": Producer()})
+    assert assembled(route, SERVICE_NAME="s", AMQP_URI=RABBIT, WORKER_MODE="process").dependencies() == []
+    wrong: Any = Route(needs_dispatch, EVENT, {"dispatch": Producer(mandatory="no")})  # type: ignore[arg-type]
+    (problem,) = problems_of(wrong, SERVICE_NAME="s", AMQP_URI=RABBIT, WORKER_MODE="process")
+    assert "Producer: mandatory must be True or False, not 'no'" in problem
+
+
+def test_what_only_processes_import_is_not_imported_here() -> None:
+    route = CallbackRoute("nowhere.handle", EVENT, callback_function_path="nowhere.failed")
+    assembly = assembled(route, SERVICE_NAME="s", AMQP_URI=RABBIT, WORKER_MODE="process")
+    (bound,) = assembly.routes
+    assert (bound.label, bound.method) == ("nowhere.handle", "handle")
+    assert problems_of(route, SERVICE_NAME="s")[0].endswith("there is no module 'nowhere'")
+
+
+def test_two_targets_of_one_name_would_share_a_queue_also_if_they_are_only_named() -> None:
+    config = {"SERVICE_NAME": "s", "AMQP_URI": RABBIT, "WORKER_MODE": "process"}
+    (problem,) = problems_of(Route("one.handle", EVENT), Route("two.handle", EVENT), **config)
+    assert problem.startswith("one.handle and two.handle would share the queue 'evt-payments-refunded--s.handle'")
+    assembled(Route("one.handle", EVENT), Route("one.handle", EVENT), **config)
+
+
+def test_a_limit_of_processes_that_does_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assembled(Orders, CONTEXTS={"slow": {}}, MAX_TASKS_PER_CHILD=5)
+    assert "MAX_TASKS_PER_CHILD does nothing: no context has a WORKER_MODE with processes" in caplog.text
+
+
+def test_a_limit_of_threads_is_watched() -> None:
+    assembly = assembled(Orders, CONTEXTS={"slow": {"TASK_TIMEOUT": 5}})
+    watched = [spawner.overtime and spawner.overtime.limit for spawner in assembly.spawners.values()]  # type: ignore[attr-defined]
+    assert watched == [None, 5]
 
 
 @pytest.mark.parametrize("alone", [Orders, Route(target, EVENT), RunnerContext([Route(target, EVENT)])])
@@ -330,9 +379,11 @@ def parking(entrypoint: Entrypoint, dead_letter: bool | None = True) -> Route:
         ),
         (Route(target, TimeEntrypoint(1, cluster=True)), "TimeEntrypoint(cluster=True) is not built yet"),
         (CallbackRoute(target, EVENT), "a CallbackRoute needs callback_function_path= or callback_target="),
-        (RunnerContext([timer()], worker_mode="process"), "worker_mode='process' is not built yet; use thread or"),
-        (RunnerContext([timer()], worker_mode="greedy_process"), "worker_mode='greedy_process' is not built yet"),
-        (RunnerContext([timer()], worker_mode="threads"), "worker_mode must be thread or greedy_thread, not 'threads'"),
+        (RunnerContext([timer()], worker_mode="process"), "WORKER_MODE process does not go with AMQP_URI memory://"),
+        (
+            RunnerContext([timer()], worker_mode="threads"),
+            "worker_mode must be one of thread, greedy_thread, process, greedy_process, not 'threads'",
+        ),
         (RunnerContext([timer()], max_workers=0), "RunnerContext 'default': max_workers must be a whole number of at"),
         (RunnerContext([timer()], name="a", max_workers=-1), "RunnerContext 'a': max_workers must be a whole number"),
         (RunnerContext([5]), "5 is not a service class"),  # type: ignore[list-item]

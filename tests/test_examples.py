@@ -19,9 +19,12 @@ from micro_framework.routes import CallbackRoute
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
 from micro_framework.testing.broker_state import VHost
+from tests.outside import Outside
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE = 20.0
+PROCESS_DEADLINE = 45.0
+"""Two processes start after the service, and then they compute."""
 
 
 @pytest.fixture
@@ -128,6 +131,19 @@ def test_the_routes_start_as_a_script_on_rabbitmq(rabbit: VHost, tmp_path):
             timeout=DEADLINE,
         )
         assert ended(process) == 0
+
+
+def test_the_primes_are_counted_in_processes_on_rabbitmq(rabbit: VHost):
+    command = [sys.executable, "-m", "micro_framework", "run", "primes", "--config", "config.yaml"]
+    outside = Outside(rabbit.uri)
+    try:
+        heard = outside.listen("primes", "counted")
+        with started(command, EXAMPLES / "processes", AMQP_URI=rabbit.uri) as process:
+            counted = {heard.deliveries.get(timeout=PROCESS_DEADLINE).body for _ in range(4)}
+            assert b'{"below": 10000, "primes": 1229}' in counted
+            assert ended(process) == 0
+    finally:
+        outside.close()
 
 
 @contextmanager

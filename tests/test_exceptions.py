@@ -17,8 +17,10 @@ from micro_framework.exceptions import (
     ProblemList,
     PublishTimeout,
     RemoteError,
+    TaskTimeout,
     UnknownService,
     UnserializableValueError,
+    WorkerDied,
 )
 
 TREE_LINE = re.compile(r"^(?P<indent>[│├└─ ]*)(?P<name>[A-Z]\w+)")
@@ -64,6 +66,11 @@ def test_several_problems_stand_in_a_list() -> None:
         (UnserializableValueError({1}), "Unserializable value: `{1}`"),
         (UnknownService("payments"), "Unknown service `payments`"),
         (RemoteError("KeyError", "'a'"), "KeyError 'a'"),
+        (WorkerDied("orders.create.1", 3), "the worker process that ran call orders.create.1 ended with exit code 3"),
+        (WorkerDied("orders.create.1", -11), "that ran call orders.create.1 was killed by SIGSEGV (signal 11)"),
+        (WorkerDied("orders.create.1", -9), "killed by SIGKILL (signal 9): by somebody, or by the system for want of"),
+        (WorkerDied("orders.create.1", -63), "was killed by signal 63"),
+        (TaskTimeout("orders.create.1", 1.5), "call orders.create.1 ran longer than TASK_TIMEOUT (1.5 s)"),
     ],
 )
 def test_messages_carry_their_data(error: MicroFrameworkError, text: str) -> None:
@@ -79,6 +86,15 @@ def test_abandoned_calls_are_named() -> None:
     assert str(CallsAbandoned(["Orders.create", "Orders.pay"], 30)).endswith("Orders.create, Orders.pay")
 
 
+@pytest.mark.parametrize(("exit_code", "signal"), [(-9, 9), (0, None), (3, None)])
+def test_a_worker_that_died_says_whether_a_signal_killed_it(exit_code: int, signal: int | None) -> None:
+    assert WorkerDied("orders.create.1", exit_code).signal == signal
+
+
+def test_a_task_timeout_is_a_timeout() -> None:
+    assert issubclass(TaskTimeout, TimeoutError), "exception_list=[TimeoutError] retries it"
+
+
 def test_touching_what_was_not_injected_is_an_attribute_error() -> None:
     assert issubclass(NotInjected, AttributeError), "hasattr() and getattr(..., default) must work"
 
@@ -92,6 +108,8 @@ def test_touching_what_was_not_injected_is_an_attribute_error() -> None:
         UnserializableValueError(object),
         RemoteError("KeyError", "a"),
         PublishTimeout("no answer"),
+        WorkerDied("orders.create.1", -9),
+        TaskTimeout("orders.create.1", 1.5),
     ],
     ids=lambda error: type(error).__name__,
 )

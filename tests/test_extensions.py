@@ -6,7 +6,16 @@ from collections.abc import Hashable
 import pytest
 
 from micro_framework.config import Settings
-from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, nested_extensions
+from micro_framework.exceptions import NotInjected, SetupFailed
+from micro_framework.extensions import (
+    Extension,
+    Host,
+    Lifecycle,
+    SharedExtensions,
+    in_start_order,
+    nested_extensions,
+    perform,
+)
 from micro_framework.testing import ManualClock
 
 
@@ -137,3 +146,24 @@ def test_who_waits_for_everything_to_be_ready_is_called_once() -> None:
     lifecycle.when_ready(lambda: heard.append("late"))
     lifecycle.all_ready()
     assert heard == ["early", "late"]
+
+
+def test_nested_extensions_start_first_and_each_once() -> None:
+    publisher = Publisher()
+    assert in_start_order([publisher, publisher]) == [publisher.own, publisher.connection, publisher.cache, publisher]
+
+
+class Failing(Extension):
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def setup(self) -> None:
+        raise self.error
+
+
+def test_a_hook_that_fails_names_its_extension_and_an_error_of_the_framework_is_left_as_it_is() -> None:
+    with pytest.raises(SetupFailed, match="Failing: setup failed: ValueError: no") as caught:
+        perform(Failing(error := ValueError("no")), "setup")
+    assert caught.value.__cause__ is error
+    with pytest.raises(NotInjected):
+        perform(Failing(NotInjected("no")), "setup")

@@ -19,7 +19,7 @@ from micro_framework.routes import BoundRoute, CallbackRoute, Route, route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock
 from micro_framework.translators import MessageTranslator
-from micro_framework.workers import Plan, Worker
+from micro_framework.workers import Abandoned, Plan, Worker
 
 
 class Feed(Entrypoint):
@@ -187,6 +187,48 @@ def test_errors_before_the_target_are_failures_of_the_call(
     bound(Route(ran.append, feed, translators=translators, backoff=policy)).process(item)
     assert [verdict[0] for verdict in feed.verdicts] == ["retry"]
     assert ran == []
+
+
+# -- calls that run elsewhere
+
+
+class Elsewhere:
+    """Runs calls as it is told to."""
+
+    def __init__(self, *errors: BaseException | None) -> None:
+        self.errors = list(errors)
+        self.calls: list[Call] = []
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        self.calls.append(call)
+        if (error := self.errors.pop(0)) is not None:
+            raise error
+        return call, Outcome("elsewhere")
+
+
+def test_a_call_may_run_elsewhere(feed: Feed) -> None:
+    found = bound(Route(failing(OSError()), feed))
+    found.runs = Elsewhere(None)
+    found.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome("elsewhere"))]
+
+
+def test_what_is_raised_there_is_a_failure_of_the_call(feed: Feed) -> None:
+    found = bound(Route(echo, feed))
+    found.runs = Elsewhere(error := WorkerDied("orders.handle.1", 1))
+    found.process("p")
+    assert feed.verdicts == [("settle", "p", Outcome(None, error))]
+
+
+@pytest.mark.parametrize("errors", [[Abandoned()], [OSError("no"), Abandoned()]], ids=["target", "callback"])
+def test_an_abandoned_call_goes_back_and_counts_for_nothing(feed: Feed, errors: list[BaseException]) -> None:
+    told: list[Outcome] = []
+    found = bound(CallbackRoute(echo, feed, callback_target=echo))
+    found.observers = [lambda route, call, outcome: told.append(outcome)]
+    found.runs = Elsewhere(*errors)
+    found.process("p")
+    assert feed.verdicts == [("hand_back", "p")]
+    assert not any(isinstance(outcome.error, Abandoned) for outcome in told)
 
 
 # -- retries
@@ -555,7 +597,7 @@ def test_what_cannot_be_parked_is_held_off(
 
 
 def dying(payload: Any) -> None:
-    raise WorkerDied("the worker was killed by signal 9")
+    raise WorkerDied("orders.handle.1", -9)
 
 
 def test_a_worker_that_died_counts_against_its_message_which_is_run_again(
@@ -566,10 +608,11 @@ def test_a_worker_that_died_counts_against_its_message_which_is_run_again(
     bound(Route(dying, feed, backoff=AsyncBackOff(3, 1))).process("p")
     ((verdict, item, crashes, failed),) = feed.verdicts
     assert (verdict, item, crashes) == ("run_again", "p", 2)
-    assert (failed.attempt, failed.exc_type, failed.text) == (2, "WorkerDied", "the worker was killed by signal 9")
+    assert (failed.attempt, failed.exc_type) == (2, "WorkerDied")
+    assert failed.text.startswith("the worker process that ran call orders.handle.1 was killed by SIGKILL")
     ((level, text),) = messages(caplog)
     assert level == logging.WARNING
-    assert text.endswith("failed: the worker was killed by signal 9; it is run again (crash 2 of 3)")
+    assert text.endswith("it is run again (crash 2 of 3)")
 
 
 @pytest.mark.parametrize("dead_letter", [None, False, True])
@@ -637,7 +680,7 @@ class Killed(Worker):
     """A worker class whose worker dies, as a pool of processes tells it."""
 
     def run(self) -> Outcome:
-        return Outcome(error=WorkerDied("killed"))
+        return Outcome(error=WorkerDied("orders.handle.1", -9))
 
 
 def test_a_worker_class_can_tell_of_a_death(feed: Feed) -> None:

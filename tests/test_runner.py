@@ -459,6 +459,24 @@ def test_calls_that_do_not_end_are_abandoned_by_name_and_delivered_again(broker_
         may_end.set()
 
 
+def test_a_call_of_a_thread_that_takes_too_long_is_reported_and_goes_on(
+    broker_uri: str, outside: Outside, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+    service, calls = recording(EventListener("payments", "refunded"), then=lambda payload: may_end.wait(SECONDS))
+    with running(service, config={"AMQP_URI": broker_uri, "TASK_TIMEOUT": 0.05}) as runner:
+        with wait_for(runner, "Orders.handle") as waited:
+            outside.event("payments", "refunded", 1)
+            calls.next()
+            overdue = "Orders.handle: call orders.handle."
+            assert any(overdue in caplog.text or may_end.wait(0.02) for _ in range(int(SECONDS / 0.02)))
+            may_end.set()
+    assert waited.outcome is not None
+    assert waited.outcome.error is None
+    assert "has been running for longer than TASK_TIMEOUT (0.05 s)" in caplog.text
+    assert "may_end.wait(SECONDS)" in caplog.text
+
+
 # -- logging and signals belong to the user
 
 

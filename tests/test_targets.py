@@ -13,7 +13,17 @@ import pytest
 
 from micro_framework.calls import Call, CallIdentity
 from micro_framework.dependencies import Dependency, inject
-from micro_framework.targets import Target, class_dependencies, close_event_loop, find_target, owner_problems, resolve
+from micro_framework.targets import (
+    Target,
+    WantedTargets,
+    class_dependencies,
+    close_event_loop,
+    deferred_target,
+    find_target,
+    find_targets,
+    owner_problems,
+    resolve,
+)
 
 NUMBER: Dependency[int] = Dependency()
 OTHER: Dependency[int] = Dependency()
@@ -278,3 +288,61 @@ def test_a_module_that_raises_is_told_with_file_and_line(tmp_path: Path, monkeyp
         ValueError, match=r"cannot be imported: ZeroDivisionError: .* \(at .*raises_at_import.py, line 2\)"
     ):
         resolve("raises_at_import.target")
+
+
+# -- a route's target and callback together
+
+
+def wanted(target: object, callback: object | None = None, **options: Any) -> WantedTargets:
+    given = {"method_name": None, "dependencies": {}, "callback_method": None, "arguments": ("payload",), **options}
+    return WantedTargets(target, callback=callback, **given)
+
+
+def test_target_and_callback_are_found_together() -> None:
+    found = find_targets(wanted(double, Orders, callback_method="create"))
+    assert [target and target.description for target in (found.target, found.callback)] == [
+        f"{__name__}.double",
+        "Orders.create",
+    ]
+    assert found.problems == []
+
+
+def test_every_problem_of_target_and_callback_is_told() -> None:
+    found = find_targets(wanted(takes_number, "nowhere.f"))
+    assert (found.target is not None, found.callback) == (True, None)
+    cannot, signature = found.problems
+    assert cannot == "its callback: 'nowhere.f' cannot be imported: there is no module 'nowhere'"
+    assert "missing a required argument: 'number'" in signature
+
+
+def test_dependencies_that_neither_takes_are_unused() -> None:
+    both = wanted(takes_none, takes_number, dependencies={"number": NUMBER, "other": OTHER})
+    assert find_targets(both).unused(both) == ["other"]
+
+
+def test_what_is_only_named_is_not_imported_where_it_should_not_be() -> None:
+    found = find_targets(wanted("nowhere.f", "nowhere.g", dependencies={"number": NUMBER}), import_paths=False)
+    assert found.problems == []
+    assert found.target is not None
+    assert (found.target.name, found.target.description) == ("f", "nowhere.f")
+    assert found.target.keywords == (("number", NUMBER),), "so that its declaration can be checked"
+    with pytest.raises(RuntimeError, match=r"'nowhere\.f' is imported in worker processes only"):
+        run(found.target, 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "name", "description"),
+    [("a.b.f", None, "f", "a.b.f"), ("a.b:C", None, "C", "a.b.C"), ("a.b.C", "run", "run", "C.run")],
+)
+def test_a_stand_in_goes_by_the_name_of_what_it_stands_for(
+    path: str, method: str | None, name: str, description: str
+) -> None:
+    stand_in = deferred_target(path, method)
+    assert (stand_in.name, stand_in.description) == (name, description)
+    assert stand_in == deferred_target(path, method), "two routes to one target are seen to be that"
+    assert stand_in.function is not deferred_target("a.c").function
+
+
+def test_a_name_without_a_module_is_refused_anywhere() -> None:
+    (problem,) = find_targets(wanted("double"), import_paths=False).problems
+    assert problem == "'double' is not a dotted path; write module.function"

@@ -11,7 +11,7 @@ from micro_framework.extensions import Host, Lifecycle, SharedExtensions
 from micro_framework.targets import find_target
 from micro_framework.testing import ManualClock
 from micro_framework.translators import JSONTranslator, MessageTranslator
-from micro_framework.workers import DependencyFailure, Plan, Worker
+from micro_framework.workers import DependencyFailure, Plan, RunsHere, Worker
 
 HOST = Host(Settings(), "orders", "default", 1, 1, ManualClock(), Lifecycle(), SharedExtensions())
 IDENTITY = CallIdentity("orders", "create", ("orders.create.1",))
@@ -120,3 +120,13 @@ def test_a_failing_after_call_does_not_hide_the_targets_error() -> None:
     error = ValueError("no")
     assert worker(failing(error), tracked=Tracked(ends=OSError("no rollback"))).run().error is error
     assert error.__notes__ == ["then after_call of Tracked failed: OSError: no rollback"]
+
+
+def test_calls_run_in_a_worker_of_the_class_that_was_named() -> None:
+    class Doubled(Worker):
+        def run(self) -> Outcome:
+            return Outcome((super().run().result, "again"))
+
+    plan = Plan.of(HOST, find_target(echo), (JSONTranslator(),))
+    call, outcome = RunsHere(Doubled).run(plan, CALL)
+    assert (call.args, outcome) == ((5,), Outcome(((5, {}), "again")))

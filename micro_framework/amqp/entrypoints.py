@@ -215,6 +215,8 @@ class EventListener(MessageListener):
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 events.py; seen on the wire.
     """
 
+    result_needed = False
+
     def __init__(
         self,
         source_service: str,
@@ -303,6 +305,8 @@ class QueueListener(MessageListener):
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 messaging.py; seen on the wire.
     """
+
+    result_needed = False
 
     def __init__(
         self,

@@ -61,15 +61,9 @@ class Key:
 MAX_WORKERS = Key("MAX_WORKERS", whole(1, LARGEST_PREFETCH), "10")
 NAMEKO_MAX_WORKERS = Key("max_workers", whole(0, LARGEST_PREFETCH), "10")  # Nameko reads 0 as "the default"
 PREFETCH_COUNT = Key("PREFETCH_COUNT", whole(1, LARGEST_PREFETCH), "10")
-WORKER_MODE = Key(
-    "WORKER_MODE",
-    choice("thread", "greedy_thread", "process", "greedy_process"),
-    "thread",
-    not_built=lambda mode: mode.endswith("process"),
-    instead="use thread or greedy_thread",
-)
-MAX_TASKS_PER_CHILD = Key("MAX_TASKS_PER_CHILD", whole(1), "1000", not_built=lambda count: True)
-TASK_TIMEOUT = Key("TASK_TIMEOUT", seconds(), "60", not_built=lambda limit: True)
+WORKER_MODE = Key("WORKER_MODE", choice("thread", "greedy_thread", "process", "greedy_process"), "thread")
+MAX_TASKS_PER_CHILD = Key("MAX_TASKS_PER_CHILD", whole(1), "1000")
+TASK_TIMEOUT = Key("TASK_TIMEOUT", seconds(), "60")
 
 CONTEXT_KEYS = (
     MAX_WORKERS,

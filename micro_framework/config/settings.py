@@ -23,6 +23,8 @@ class ContextSettings:
     max_workers: int | None = None
     worker_mode: str | None = None
     prefetch_count: int | None = None
+    max_tasks_per_child: int | None = None
+    task_timeout: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Settings:
     worker_mode: str = "thread"
     prefetch_count: int | None = None
     processes: int = 1
+    max_tasks_per_child: int | None = None
     task_timeout: float | None = None
     contexts: Mapping[str, ContextSettings] = field(default_factory=dict)
     rpc_timeout: float = 60

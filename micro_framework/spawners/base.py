@@ -2,7 +2,9 @@
 
 from typing import Any, Protocol
 
-__all__ = ["Job", "Spawner", "is_greedy"]
+__all__ = ["WORKER_MODES", "Job", "Spawner", "is_greedy", "uses_processes"]
+
+WORKER_MODES = ("thread", "greedy_thread", "process", "greedy_process")
 
 
 def is_greedy(worker_mode: str) -> bool:
@@ -11,6 +13,11 @@ def is_greedy(worker_mode: str) -> bool:
     In the other modes only running calls finish, and what still waits for a worker goes back to where it came from.
     """
     return worker_mode.startswith("greedy_")
+
+
+def uses_processes(worker_mode: str) -> bool:
+    """Whether a mode has each worker in a process of its own."""
+    return worker_mode.endswith("process")
 
 
 class Job(Protocol):
@@ -31,7 +38,14 @@ class Spawner(Protocol):
     """A pool of workers."""
 
     def start(self) -> None:
-        """Start the workers."""
+        """Start the workers; returns when they can be given items.
+
+        Raises:
+            MicroFrameworkError: They cannot be started, and why.
+        """
+
+    def is_ready(self) -> bool:
+        """Whether all that the workers need is connected; changes are reported to the runner's lifecycle."""
 
     def submit(self, job: Job, item: Any) -> None:
         """Queue an item; never waits. Thread safe."""

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from micro_framework.spawners.base import Job
+from micro_framework.spawners.overtime import Overtime
 from micro_framework.targets import close_event_loop
 
 __all__ = ["ThreadSpawner", "WorkerThread"]
@@ -59,19 +60,27 @@ class ThreadSpawner:
         name: The context's name; the threads are called ``mf-worker-<name>-<n>``.
         workers: How many.
         greedy: Whether to finish at stop what already waits.
+        overtime: Reports calls that take too long, None for nothing.
     """
 
-    def __init__(self, name: str, workers: int, *, greedy: bool) -> None:
+    def __init__(self, name: str, workers: int, *, greedy: bool, overtime: Overtime | None = None) -> None:
         self.jobs: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self.greedy = greedy
         self.threads = [WorkerThread(f"mf-worker-{name}-{number}", self.jobs) for number in range(workers)]
+        self.overtime = overtime
         self.started = False
+
+    def is_ready(self) -> bool:
+        """Threads are there as soon as they are started."""
+        return True
 
     def start(self) -> None:
         """Start the threads."""
         self.started = True
         for thread in self.threads:
             thread.start()
+        if self.overtime is not None:
+            self.overtime.start()
 
     def submit(self, job: Job, item: Any) -> None:
         """Queue an item."""
@@ -91,15 +100,21 @@ class ThreadSpawner:
         """
         if not self.started:
             return []
-        for thread in self.threads:
-            if thread is not threading.current_thread():
-                thread.join(max(0.0, deadline - time.monotonic()))
+        self.join(deadline)
+        if self.overtime is not None:
+            self.overtime.stop()
         abandoned = [thread.running for thread in self.threads if thread.is_alive()]
         waiting = self.hand_back_waiting() if abandoned else []
         for _ in abandoned:
             # Handing back took theirs; a call that ends after all must not leave its worker waiting.
             self.jobs.put(None)
         return [entry[0].label for entry in abandoned if entry is not None] + waiting
+
+    def join(self, deadline: float) -> None:
+        """Wait for the threads until a deadline (``time.monotonic()`` seconds), but not for the calling one."""
+        for thread in self.threads:
+            if thread is not threading.current_thread():
+                thread.join(max(0.0, deadline - time.monotonic()))
 
     def hand_back_waiting(self) -> list[str]:
         """Give back every item that no worker has taken, and say which they were."""

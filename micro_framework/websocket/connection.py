@@ -69,7 +69,8 @@ class ClientConnection(Extension):
             socket.close()
         if self.thread.is_alive():
             self.thread.join(OPEN_SECONDS + CLOSE_SECONDS)
-        self.pending.stop(self.lost, time.monotonic() + CLOSE_SECONDS)
+        self.pending.fail_all(self.lost)
+        self.pending.stop(time.monotonic() + CLOSE_SECONDS)
 
     def send(
         self,

@@ -79,7 +79,5 @@ class WebSocketListener(Entrypoint):
 
     def shown(self, call: Call) -> str:
         """The arguments, without the sensitive ones."""
-        names = [str(each["name"]) for each in self.route.describe()["parameters"]]
-        return (
-            f", called with {shown_arguments(call.args, call.kwargs, names=names, sensitive=self.sensitive_arguments)}"
-        )
+        parameters, sensitive = self.route.describe()["parameters"], self.sensitive_arguments
+        return f", called with {shown_arguments(call.args, call.kwargs, parameters=parameters, sensitive=sensitive)}"

@@ -20,6 +20,7 @@ DEFAULTS = {
     "worker_mode": "thread",
     "prefetch_count": None,
     "processes": 1,
+    "max_tasks_per_child": None,
     "task_timeout": None,
     "contexts": {},
     "rpc_timeout": 60,
@@ -65,6 +66,10 @@ def test_defaults_are_the_contract():
         ({"MAX_WORKERS": 3, "max_workers": 3}, "max_workers", 3),
         ({"MAX_WORKERS": 3, "max_workers": 0}, "max_workers", 3),
         ({"WORKER_MODE": "greedy_thread"}, "worker_mode", "greedy_thread"),
+        ({"WORKER_MODE": "process"}, "worker_mode", "process"),
+        ({"WORKER_MODE": "greedy_process"}, "worker_mode", "greedy_process"),
+        ({"MAX_TASKS_PER_CHILD": 100}, "max_tasks_per_child", 100),
+        ({"TASK_TIMEOUT": 1.5}, "task_timeout", 1.5),
         ({"PREFETCH_COUNT": 2}, "prefetch_count", 2),
         ({"PROCESSES": 4, "AMQP_URI": "amqp://localhost"}, "processes", 4),
         ({"PROCESSES": None}, "processes", 1),
@@ -89,11 +94,19 @@ def test_a_key_is_read(mapping, attribute, expected):
 def test_contexts_and_serializers_are_read():
     settings = Settings.from_mapping(
         {
-            "CONTEXTS": {"slow": {"max_workers": 2, "WORKER_MODE": "greedy_thread"}, "bare": None},
+            "CONTEXTS": {
+                "slow": {"max_workers": 2, "WORKER_MODE": "greedy_thread"},
+                "apart": {"WORKER_MODE": "process", "MAX_TASKS_PER_CHILD": 5, "TASK_TIMEOUT": 2},
+                "bare": None,
+            },
             "SERIALIZERS": {"upper": {"encoder": "a.b", "decoder": "a.c", "content_type": "text/upper"}},
         }
     )
-    assert settings.contexts == {"slow": ContextSettings(2, "greedy_thread", None), "bare": ContextSettings()}
+    assert settings.contexts == {
+        "slow": ContextSettings(2, "greedy_thread", None),
+        "apart": ContextSettings(worker_mode="process", max_tasks_per_child=5, task_timeout=2),
+        "bare": ContextSettings(),
+    }
     assert settings.serializers == {"upper": SerializerSettings("a.b", "a.c", "text/upper", "utf-8")}
 
 
@@ -122,13 +135,7 @@ def test_all_problems_come_in_one_message():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("WORKER_MODE", "process"),
-        ("WORKER_MODE", "greedy_process"),
         ("ENABLE_METRICS", True),
-        ("MAX_TASKS_PER_CHILD", 10),
-        ("TASK_TIMEOUT", 5),
-        ("CONTEXTS", {"slow": {"WORKER_MODE": "process"}}),
-        ("CONTEXTS", {"slow": {"TASK_TIMEOUT": 5}}),
     ],
 )
 def test_what_is_not_built_is_refused_by_name(key, value):

@@ -1,8 +1,8 @@
-"""The word *greedy*."""
+"""What the names of the worker modes mean."""
 
 import pytest
 
-from micro_framework.spawners.base import is_greedy
+from micro_framework.spawners.base import WORKER_MODES, is_greedy, uses_processes
 
 
 @pytest.mark.parametrize(
@@ -10,3 +10,7 @@ from micro_framework.spawners.base import is_greedy
 )
 def test_which_modes_are_greedy(mode: str, greedy: bool) -> None:
     assert is_greedy(mode) is greedy
+
+
+def test_which_modes_use_processes() -> None:
+    assert [uses_processes(mode) for mode in WORKER_MODES] == [False, False, True, True]

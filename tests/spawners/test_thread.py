@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from micro_framework.spawners.overtime import Overtime
 from micro_framework.spawners.thread import ThreadSpawner
 
 SECONDS = 20.0
@@ -182,3 +183,13 @@ def test_an_item_that_cannot_be_handed_back_does_not_keep_the_others(caplog: pyt
 
 def test_a_pool_that_was_never_started_has_nothing_to_stop() -> None:
     assert ended(ThreadSpawner("default", 2, greedy=True)) == []
+
+
+def test_a_pool_with_a_limit_watches_its_calls_while_it_runs() -> None:
+    overtime = Overtime("default", 60)
+    spawner = ThreadSpawner("default", 1, greedy=False, overtime=overtime)
+    spawner.start()
+    assert overtime.thread.is_alive()
+    assert spawner.is_ready()
+    assert ended(spawner) == []
+    assert not overtime.thread.is_alive()

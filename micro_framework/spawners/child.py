@@ -1,0 +1,188 @@
+"""`Child`: a worker process as its service sees it."""
+
+import contextlib
+import mmap
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+
+from micro_framework.spawners.channel import Channel
+
+__all__ = ["PATH_VARIABLE", "Child", "ChildGone", "shared_file"]
+
+PROGRAM = (
+    "import os, sys; sys.path[:] = os.environ.pop('MF_WORKER_PATH').split('\\n'); "
+    "from micro_framework.spawners.inside import main; main()"
+)
+PATH_VARIABLE = "MF_WORKER_PATH"
+
+END_SECONDS = 10.0
+"""How long a process whose channel is closed may take to end."""
+
+
+class ChildGone(Exception):
+    """The process is gone, or its channel is; `Child` says what is known."""
+
+
+class Child:
+    """One worker process and the two channels to it. Started by the keeper of its pool, used by one thread at a time.
+
+    ``calls`` carries requests and answers; when it is closed for writing, the process finishes. ``control`` carries
+    what the process has to tell apart from that; a process that finds it closed has lost its service and ends at once.
+
+    Args:
+        name: Its name in logs and in the list of processes.
+        slot: Its number in the pool.
+        birth: The descriptor of a file with what it is told first.
+        path: Where it imports from.
+
+    Raises:
+        OSError: The system starts no more processes.
+    """
+
+    def __init__(self, name: str, slot: int, birth: int, path: Sequence[str]) -> None:
+        self.name = name
+        self.slot = slot
+        self.count = 0
+        self.working = False
+        self.retired = False
+        self.overdue = False
+        self.abandoned = False
+        self.lost = False
+        self.ended = threading.Event()
+        self.began_at: float | None = None
+        self.lock = threading.Lock()  # held to begin and to end a call, and to kill or bury the process because of one
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            calls, their_calls = socket.socketpair()
+            ours.callback(calls.close)
+            theirs.callback(their_calls.close)
+            control, their_control = socket.socketpair()
+            ours.callback(control.close)
+            theirs.callback(their_control.close)
+            marker = shared_file(b"\0")
+            theirs.callback(os.close, marker)
+            self.calls, self.control = Channel(calls), Channel(control)
+            self.marker = mmap.mmap(marker, 1)
+            self.process = launched(name, (their_calls.fileno(), their_control.fileno(), marker, birth), path)
+            ours.pop_all()
+        self.pidfd = process_descriptor(self.process.pid)
+        self.born_at = time.monotonic()
+
+    def __str__(self) -> str:
+        return f"worker process {self.name} (pid {self.process.pid})"
+
+    @property
+    def usable(self) -> bool:
+        """Whether it can be given a call."""
+        return not (self.lost or self.ended.is_set() or self.going)
+
+    @property
+    def going(self) -> bool:
+        """Whether this side has ended it, or is about to."""
+        return self.retired or self.overdue or self.abandoned
+
+    @property
+    def began(self) -> bool:
+        """Whether it has begun the request that it was sent last."""
+        return self.marker[0] != 0
+
+    def ask(self, frame: bytes) -> bytes:
+        """Send a request and wait for the answer.
+
+        Raises:
+            ChildGone: There will be none.
+        """
+        with self.lock:
+            self.marker[0] = 0
+            if not self.usable:
+                raise ChildGone
+            self.began_at = time.monotonic()
+        try:
+            with contextlib.suppress(OSError):  # it is gone, as the next line finds out
+                self.calls.send(frame)
+            answer = self.calls.receive()
+        finally:
+            with self.lock:
+                self.began_at = None
+                if self.ended.is_set():
+                    self.calls.close()
+        if answer is None:
+            self.lost = True
+            raise ChildGone
+        self.count += 1
+        return answer
+
+    def exit_code(self) -> int:
+        """How it ended, once its channel has; a process that goes on without it is killed."""
+        if not self.ended.wait(END_SECONDS):
+            self.process.kill()
+            self.ended.wait(END_SECONDS)
+        return self.process.returncode or 0
+
+    def kill_overdue(self, limit: float, now: float) -> None:
+        """Kill it if its call has run for ``limit`` seconds (``now`` as of ``time.monotonic()``)."""
+        with self.lock:
+            if self.began_at is not None and now - self.began_at >= limit:
+                self.overdue = True
+                self.process.kill()
+
+    def abandon(self) -> None:
+        """Give it no more calls, and kill it if it runs one."""
+        with self.lock:
+            self.abandoned = True
+            if self.began_at is not None:
+                self.process.kill()
+
+    def died(self) -> None:
+        """It has ended: wake whoever waits for its answer, and close what belongs to it. Idempotent."""
+        self.process.wait()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        self.control.close()
+        with self.lock:
+            self.ended.set()
+            if self.began_at is None:
+                self.calls.close()
+            else:
+                self.calls.end()  # and the thread that waits there closes it
+
+
+def launched(name: str, descriptors: tuple[int, ...], path: Sequence[str]) -> "subprocess.Popen[bytes]":
+    """Start the process."""
+    from multiprocessing.spawn import get_executable  # here, because services without processes do not need it
+
+    # As multiprocessing does it, so that -O, -W and -X hold in worker processes too.
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    arguments = [name, str(os.getpid()), *map(str, descriptors)]
+    return subprocess.Popen(
+        [get_executable(), *flags, "-c", PROGRAM, *arguments],
+        env={**os.environ, PATH_VARIABLE: "\n".join(path)},
+        stdin=subprocess.DEVNULL,
+        pass_fds=descriptors,
+    )
+
+
+def process_descriptor(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends; None where the system has none."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return None
+
+
+def shared_file(content: bytes) -> int:
+    """The descriptor of a file without a name; in memory where the system can, for a disk may be read-only."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("mf-worker")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    return descriptor

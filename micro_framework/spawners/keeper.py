@@ -1,0 +1,380 @@
+"""`Keeper`: the thread that starts, watches, replaces and ends the worker processes of one pool.
+
+One thread does all of that, because the system counts a process as the child of the *thread* that started it: when the
+keeper ends, for whatever reason, the system kills every worker process that is left (see `inside`). It waits for many
+things at once and for nothing in particular: the end of a process, what a process has to tell, a time that comes, and
+what other threads ask of it.
+
+Between calls a process is in the queue `idle`, and `take` hands it out. Whoever took it gives it back.
+"""
+
+import contextlib
+import logging
+import os
+import pickle
+import queue
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from micro_framework.exceptions import DeclarationError, SetupFailed, WorkerDied
+from micro_framework.extensions import Lifecycle
+from micro_framework.spawners.child import Child, shared_file
+from micro_framework.spawners.failures import Failure, rebuilt
+from micro_framework.workers import Abandoned, DependencyFailure
+
+__all__ = ["Keeper", "Limits"]
+
+logger = logging.getLogger(__name__)
+
+STOP_SECONDS = 10.0
+"""How long a process that runs no call may take to stop its dependencies and end."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+"""Seconds before a process is started again that did not come to work; doubled while that goes on."""
+
+PROBATION = 10.0
+"""A process that ended within so many seconds without having finished a call did not come to work either."""
+
+POLL_SECONDS = 0.5
+"""How often ended processes are looked for where the system has no descriptors of processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a pool allows its processes.
+
+    Args:
+        start_timeout: Seconds for being set up.
+        task_timeout: Seconds for a call, None for no limit.
+        max_tasks: Calls after which a process is replaced, None for no limit.
+    """
+
+    start_timeout: float
+    task_timeout: float | None = None
+    max_tasks: int | None = None
+
+
+class Keeper:
+    """The processes of one pool. `launch` first, `end` last; `take` and `give_back` from any thread in between.
+
+    Args:
+        context: The pool's name; the processes are called ``mf-process-<context>-<n>``.
+        size: How many processes.
+        limits: What they are allowed.
+        lifecycle: Where readiness and failures are reported.
+    """
+
+    def __init__(self, context: str, size: int, limits: Limits, lifecycle: Lifecycle) -> None:
+        self.context = context
+        self.size = size
+        self.limits = limits
+        self.lifecycle = lifecycle
+        self.idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
+        self.thread = threading.Thread(target=self.run, name=f"mf-keeper-{context}", daemon=True)
+        self.changed = threading.Condition()
+        self.requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.failure: BaseException | None = None
+        self.abandoning = False
+        # Below: the keeper's thread alone.
+        self.children: list[Child] = []
+        self.worked: set[int] = set()  # slots of which a process has come to work
+        self.were_ready: set[int] = set()  # slots of which a process has been ready
+        self.births: dict[int, float] = {}  # slots without a process, and when they get one
+        self.pauses: dict[int, float] = {}
+        self.deadlines: dict[Child, float] = {}  # of processes that have been told to end
+        self.warned: set[str] = set()
+        self.stopping = False
+
+    def __str__(self) -> str:
+        return f"worker processes of context {self.context!r}"
+
+    # -- for other threads
+
+    def launch(self, birth: bytes, path: Sequence[str]) -> None:
+        """Start every process, and return when all are set up.
+
+        Args:
+            birth: What each of them is told first.
+            path: Where they import from.
+
+        Raises:
+            DeclarationError: What they found wrong with the service's targets.
+            SetupFailed: One could not be set up, or not in time.
+        """
+        self.path = tuple(path)
+        self.birth = shared_file(birth)
+        self.selector = selectors.DefaultSelector()
+        self.waker, self.woken = socket.socketpair()
+        self.waker.setblocking(False)
+        self.woken.setblocking(False)
+        self.selector.register(self.woken, selectors.EVENT_READ, self.answer_requests)
+        self.births = dict.fromkeys(range(self.size), 0.0)
+        self.thread.start()
+        seconds = self.limits.start_timeout
+        with self.changed:
+            self.changed.wait_for(lambda: self.failure is not None or self.complete, seconds)
+        if self.failure is not None:
+            raise self.failure
+        if not self.complete:
+            raise SetupFailed(
+                f"{self}: {len(self.worked)} of {self.size} were set up within START_TIMEOUT ({seconds:g} s); "
+                "give them more time, or look at what the service does when it is imported and set up"
+            )
+
+    @property
+    def complete(self) -> bool:
+        """Whether every process has been set up once."""
+        return len(self.worked) == self.size
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process has been ready once, with its dependencies connected."""
+        return len(self.were_ready) == self.size
+
+    def take(self) -> Child:
+        """A process for one call; waits for one if need be.
+
+        Raises:
+            DependencyFailure: None came within ``START_TIMEOUT``; the log says why.
+            Abandoned: The pool ends.
+        """
+        deadline = time.monotonic() + self.limits.start_timeout
+        while not self.abandoning:
+            try:
+                child = self.idle.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise DependencyFailure(
+                    f"none of the {self} was free within START_TIMEOUT ({self.limits.start_timeout:g} s)"
+                ) from None
+            if child is None:
+                break
+            if child.usable:
+                return child
+        self.idle.put(None)  # for whoever else waits
+        raise Abandoned
+
+    def give_back(self, child: Child) -> None:
+        """The call is over; the process is free, worn out, or gone."""
+        if not child.usable:
+            return
+        if self.limits.max_tasks is not None and child.count >= self.limits.max_tasks:
+            child.retired = True
+            self.ask(lambda: self.retire(child))
+        else:
+            self.idle.put(child)
+
+    def abandon(self) -> None:
+        """Kill every process that runs a call; whoever waits for it, or for a process, gets `Abandoned`."""
+        self.abandoning = True
+        self.idle.put(None)
+        for child in tuple(self.children):
+            child.abandon()
+
+    def end(self) -> None:
+        """Let every process stop its dependencies and end, and wait for that. No call may be running. Idempotent."""
+        if self.thread.is_alive():
+            self.ask(self.stop)
+            self.thread.join(STOP_SECONDS + 5)
+
+    def ask(self, request: Callable[[], None]) -> None:
+        """Have something done by the keeper's thread."""
+        self.requests.put(request)
+        with contextlib.suppress(OSError):  # it has enough to wake up for, or has ended
+            self.waker.send(b".")
+
+    # -- the keeper's thread
+
+    def run(self) -> None:
+        """The thread."""
+        # Processes inherit this, so that a signal to the whole group cannot end one that is not yet able to bear it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            while self.children or not self.stopping:
+                self.look_after()
+                for key, _ in self.selector.select(self.pause()):
+                    key.data()
+        except BaseException as error:
+            logger.exception("the keeper of the %s failed; they end", self)
+            self.fail(error)
+            self.lifecycle.fail(error)
+        finally:
+            self.close()
+
+    def fail(self, error: BaseException) -> None:
+        """What `launch` raises, if it still waits; the first failure counts."""
+        with self.changed:
+            self.failure = self.failure or error
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        """Kill what is left, and close everything."""
+        self.abandoning = True
+        self.idle.put(None)
+        for child in tuple(self.children):
+            child.process.kill()
+            self.bury(child)
+        self.selector.close()
+        self.waker.close()
+        self.woken.close()
+        os.close(self.birth)
+
+    def pause(self) -> float | None:
+        """Seconds until something is due; None: nothing will be, unless something happens."""
+        now = time.monotonic()
+        due = [*self.births.values(), *self.deadlines.values()]
+        if (limit := self.limits.task_timeout) is not None:
+            # A call that begins later than this moment is not due before the next look.
+            due += [now + limit, *(began + limit for child in self.children if (began := child.began_at) is not None)]
+        if not all(child.pidfd is not None for child in self.children):
+            due.append(now + POLL_SECONDS)
+        return max(0.0, min(due) - now) if due else None
+
+    def look_after(self) -> None:
+        """Do what is due by now."""
+        now = time.monotonic()
+        for slot in [slot for slot, due in self.births.items() if due <= now]:
+            del self.births[slot]
+            self.bear(slot)
+        for child in [child for child, due in self.deadlines.items() if due <= now]:
+            logger.warning("%s did not end within %g s and is killed", child, STOP_SECONDS)
+            self.deadlines[child] = now + STOP_SECONDS
+            child.process.kill()
+        if self.limits.task_timeout is not None:
+            for child in self.children:
+                child.kill_overdue(self.limits.task_timeout, now)
+        for child in [child for child in self.children if child.pidfd is None and child.process.poll() is not None]:
+            self.died(child)
+
+    def answer_requests(self) -> None:
+        """Do what other threads asked for."""
+        with contextlib.suppress(BlockingIOError):
+            self.woken.recv(4096)
+        while True:
+            try:
+                request = self.requests.get_nowait()
+            except queue.Empty:
+                return
+            request()
+
+    def bear(self, slot: int) -> None:
+        """Start a process."""
+        name = f"mf-process-{self.context}-{slot}"
+        try:
+            child = Child(name, slot, self.birth, self.path)
+        except OSError as error:
+            self.not_working(slot, SetupFailed(f"{name} cannot be started: {error}"))
+            return
+        self.children.append(child)
+        if child.pidfd is not None:
+            self.selector.register(child.pidfd, selectors.EVENT_READ, lambda: self.died(child))
+        self.selector.register(child.control, selectors.EVENT_READ, lambda: self.listen(child))
+
+    def listen(self, child: Child) -> None:
+        """A process has something to tell, or its channel has ended."""
+        if not child.control.fill():
+            self.selector.unregister(child.control)
+        while (frame := child.control.take()) is not None:
+            self.take_note(child, pickle.loads(frame))  # noqa: S301 - built-in types only, see `inside.Reporter`
+
+    def take_note(self, child: Child, report: tuple[str, Any]) -> None:
+        """What a process tells."""
+        match report:
+            case ("started", warnings):
+                self.started(child, warnings)
+            case ("ready", _):
+                self.were_ready.add(child.slot)
+                self.lifecycle.notify()
+            case ("problems", problems):
+                self.give_up(child, DeclarationError("the service cannot run as it is declared", problems))
+            case ("failed", failure):
+                self.give_up(child, rebuilt(Failure(*failure), where=str(child)))
+            case ("refused", failure):
+                self.lifecycle.fail(rebuilt(Failure(*failure), where=str(child)))
+
+    def started(self, child: Child, warnings: Sequence[str]) -> None:
+        """A process is set up and can be given calls."""
+        for warning in warnings:
+            if warning not in self.warned:  # all processes of the pool have the same to say
+                self.warned.add(warning)
+                logger.warning("%s", warning)
+        child.working = True
+        self.idle.put(child)
+        with self.changed:
+            self.worked.add(child.slot)
+            self.changed.notify_all()
+
+    def give_up(self, child: Child, error: BaseException) -> None:
+        """A process says why it could not be set up; it ends by itself."""
+        child.retired = True
+        self.dismiss(child)
+        self.not_working(child.slot, error)
+
+    def not_working(self, slot: int, error: BaseException) -> None:
+        """A process could not be set up: at the start that is the failure of the start, later it is tried again."""
+        if not self.complete:
+            self.fail(error)
+        else:
+            pause = self.plan_birth(slot, failed=True)
+            logger.error("%s: process %s could not be set up; next try in %g s: %s", self, slot, pause, error)
+
+    def plan_birth(self, slot: int, *, failed: bool) -> float:
+        """Have a process started for a slot: at once, or after a pause if the one before did not come to work.
+
+        Returns:
+            The pause in seconds.
+        """
+        if self.stopping or self.abandoning or slot in self.births:
+            return self.pauses.get(slot, 0.0)
+        pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, 2 * self.pauses.get(slot, 0.0))) if failed else 0.0
+        self.pauses[slot] = pause
+        self.births[slot] = time.monotonic() + pause
+        return pause
+
+    def died(self, child: Child) -> None:
+        """A process has ended."""
+        self.bury(child)
+        how = WorkerDied.ending(child.process.returncode)
+        if child.retired:
+            return
+        if not child.working:
+            self.not_working(child.slot, SetupFailed(f"{child} {how} while it was set up"))
+            return
+        if not child.going:
+            logger.warning("%s %s; another one takes its place", child, how)
+        self.plan_birth(child.slot, failed=not child.count and time.monotonic() - child.born_at < PROBATION)
+
+    def bury(self, child: Child) -> None:
+        """Forget a process that has ended."""
+        for item in (child.pidfd, child.control):
+            with contextlib.suppress(KeyError, ValueError):  # not registered, or not any more
+                self.selector.unregister(item)  # type: ignore[arg-type]
+        self.children.remove(child)
+        self.deadlines.pop(child, None)
+        child.died()
+
+    def retire(self, child: Child) -> None:
+        """Let a process end, and start the next one meanwhile."""
+        self.dismiss(child)
+        self.plan_birth(child.slot, failed=False)
+
+    def dismiss(self, child: Child) -> None:
+        """Tell a process to end; it is killed if it does not."""
+        child.calls.finish()
+        self.deadlines.setdefault(child, time.monotonic() + STOP_SECONDS)
+
+    def stop(self) -> None:
+        """Dismiss every process; one that is not yet set up has nothing to finish."""
+        self.stopping = True
+        self.births.clear()
+        for child in self.children:
+            child.retired = True
+            if child.working:
+                self.dismiss(child)
+            else:
+                child.process.kill()

@@ -1,0 +1,198 @@
+"""Workers that are processes: ``process`` and ``greedy_process``.
+
+A pool has as many threads as processes. A thread does in the service what must be done there: it decodes a message,
+has a process run the call, and sees to retries, callbacks and the verdict. So a process that dies takes nothing with it
+but the one call that it was running, and whatever a target does, the connections of the service are looked after.
+"""
+
+import logging
+import pickle
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from micro_framework.calls import Call, Outcome
+from micro_framework.exceptions import TaskTimeout, WorkerDied
+from micro_framework.extensions import Lifecycle
+from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
+from micro_framework.spawners.child import Child, ChildGone
+from micro_framework.spawners.crossing import Answer, Request, Role, pack_call, pack_request, unpack_answer
+from micro_framework.spawners.failures import failure_of
+from micro_framework.spawners.keeper import Keeper, Limits
+from micro_framework.spawners.log_mirror import logging_now
+from micro_framework.spawners.main_module import MainModule
+from micro_framework.spawners.thread import ThreadSpawner
+from micro_framework.workers import Abandoned, Plan
+
+__all__ = ["ProcessSpawner", "RemoteRoute"]
+
+logger = logging.getLogger(__name__)
+
+ABANDON_SECONDS = 5.0
+"""How long the threads may take to hand back the calls whose processes have been killed."""
+
+NOT_BEGUN = 3
+"""Processes that may die one after the other before they begin a call, until that counts as their dying of it."""
+
+
+class ProcessSpawner(ThreadSpawner):
+    """A pool of worker processes, each with a thread of the service's that waits for it.
+
+    Args:
+        blueprint: What the processes are built from; routes are added to it until `prepare` is called.
+        greedy: Whether to finish at stop what already waits.
+        limits: What the processes are allowed.
+        lifecycle: Where readiness and failures are reported.
+    """
+
+    def __init__(self, blueprint: Blueprint, *, greedy: bool, limits: Limits, lifecycle: Lifecycle) -> None:
+        super().__init__(blueprint.context, blueprint.workers, greedy=greedy)
+        self.blueprint = blueprint
+        self.limits = limits
+        self.keeper = Keeper(blueprint.context, blueprint.workers, limits, lifecycle)
+        self.packed = b""
+        self.main: MainModule | None = None
+
+    def __str__(self) -> str:
+        return str(self.keeper)
+
+    def add(self, route: RoutePlan) -> int:
+        """Note a route; returns the number it goes by."""
+        self.blueprint.routes.append(route)
+        return len(self.blueprint.routes) - 1
+
+    def prepare(self) -> list[str]:
+        """Make ready what the processes are told, once every route is there; returns what cannot be told, and why."""
+        self.packed, self.main, problems = self.blueprint.pack()
+        return problems
+
+    def is_ready(self) -> bool:
+        """Whether every process has been set up, with its dependencies connected."""
+        return self.keeper.ready
+
+    def start(self) -> None:
+        """Start the processes and wait until they are set up; then the threads.
+
+        Raises:
+            DeclarationError: The processes found something wrong with the service's targets.
+            SetupFailed: A process could not be set up, or not within ``START_TIMEOUT``.
+        """
+        config = self.blueprint.settings.logging
+        birth = Birth(
+            list(sys.argv),
+            self.main,
+            None if config is None else pickle.dumps(config),
+            logging_now() if config is None else (),
+            self.packed,
+        )
+        self.keeper.launch(pickle.dumps(birth), sys.path)
+        super().start()
+
+    def stop(self, deadline: float) -> list[str]:
+        """As threads do; a process that still runs a call at the deadline is killed, and then every process ends."""
+        labels = super().stop(deadline)
+        if labels:
+            self.keeper.abandon()
+            self.join(time.monotonic() + ABANDON_SECONDS)
+        self.keeper.end()
+        return labels
+
+    def ask(self, request: Request, call: Call, description: str) -> Answer:
+        """Have a process run a call.
+
+        Args:
+            request: The call as it is sent.
+            call: The call.
+            description: The target, for messages.
+
+        Returns:
+            What it answers; where it died of the call, an outcome with `WorkerDied`, or `TaskTimeout` where it was
+            killed for it.
+
+        Raises:
+            DependencyFailure: There is no process to run it.
+            Abandoned: The time to stop is up.
+        """
+        frame = pack_request(request)
+        for _ in range(NOT_BEGUN):
+            child = self.keeper.take()
+            answer = self.answer_of(child, frame)
+            if answer is not None:
+                return unpack_answer(answer, call, str(child), description)
+            if child.abandoned:
+                raise Abandoned
+            if child.began:
+                break
+        # Not raised: where in this module it came to light is nothing that a log should show.
+        return Answer(call, Outcome(error=self.cause_of_death(child, call.identity.call_id)))
+
+    def answer_of(self, child: Child, frame: bytes) -> bytes | None:
+        """What a process answers, None if it is gone; either way it is given back."""
+        try:
+            return child.ask(frame)
+        except ChildGone:
+            return None
+        finally:
+            self.keeper.give_back(child)
+
+    def cause_of_death(self, child: Child, call_id: str) -> BaseException:
+        """What a process died of."""
+        code = child.exit_code()
+        if child.overdue and self.limits.task_timeout is not None:
+            return TaskTimeout(call_id, self.limits.task_timeout)
+        return WorkerDied(call_id, code)
+
+
+class RemoteRoute:
+    """Runs the calls of one route in the processes of a pool.
+
+    Args:
+        spawner: The pool.
+        number: The route's number there.
+        callback: The plan of its callback, None for none.
+        result_wanted: Whether somebody wants the result of the next call.
+        result_needed: Whether a call has failed whose result cannot be sent.
+    """
+
+    def __init__(
+        self,
+        spawner: ProcessSpawner,
+        number: int,
+        *,
+        callback: Plan | None,
+        result_wanted: Callable[[], bool],
+        result_needed: bool,
+    ) -> None:
+        self.spawner = spawner
+        self.number = number
+        self.callback = callback
+        self.result_wanted = result_wanted
+        self.result_needed = result_needed
+
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        """Run a call of the target, or of the callback; returns it as the function left it, and how it ended.
+
+        Raises:
+            Exception: It could not be sent, or not run; see `ProcessSpawner.ask`.
+        """
+        if plan is self.callback:
+            answer = self.spawner.ask(self.callback_request(call), call, plan.target.description)
+        else:
+            answer = self.spawner.ask(self.target_request(call), call, plan.target.description)
+        if answer.dropped is not None and not self.result_needed:
+            logger.warning("%s; nobody needs it, so the call counts as done", answer.dropped)
+            return answer.call, Outcome()
+        return answer.call, answer.outcome
+
+    def target_request(self, call: Call) -> Request:
+        """The request for a call of the target."""
+        returned = self.callback is not None
+        return Request(self.number, Role.TARGET, self.result_wanted(), pack_call(call), returned=returned)
+
+    def callback_request(self, call: Call) -> Request:
+        """The request for a call of the callback; the exception goes beside the arguments, as plain data."""
+        kwargs = dict(call.kwargs)
+        error = kwargs.pop("exception", None)
+        failure = failure_of(error) if isinstance(error, BaseException) else None
+        return Request(self.number, Role.CALLBACK, False, pack_call(replace(call, kwargs=kwargs)), failure)
