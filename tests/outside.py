@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -141,3 +142,15 @@ def given(runner: Runner, dependency: str, stack: Sequence[str] = ("orders.handl
     call = Call(CallIdentity("orders", "handle", tuple(stack)), context=context)
     worker: Any = SimpleNamespace(call=call, host=bound_route.host)
     return dict(bound_route.plan.target.attributes)[dependency].get_dependency(worker)
+
+
+def let_end_at_stop(runner: Runner, may_end: Event) -> None:
+    """Set an event when the stop has begun: nothing is received any more, the pool is told, and doors are open yet."""
+    spawner: Any = runner.assembly.spawners["default"]
+    finish = spawner.finish_waiting
+
+    def finish_and_tell() -> None:
+        finish()
+        may_end.set()
+
+    spawner.finish_waiting = finish_and_tell

@@ -16,8 +16,7 @@ from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
-
-SECONDS = 20.0
+from tests.outside import SECONDS, let_end_at_stop
 
 
 def test_an_entrypoint_is_a_decorator_that_changes_nothing() -> None:
@@ -313,7 +312,7 @@ def test_a_tick_that_waits_for_a_worker_at_the_stop_is_left_out(clock: ManualClo
         clock.advance(10)
         assert entered.wait(SECONDS)
         clock.advance(1)
-        threading.Timer(0.01, may_end.set).start()
+        let_end_at_stop(runner, may_end)
         runner.stop()
     assert ran == []
 

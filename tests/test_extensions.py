@@ -109,7 +109,7 @@ def test_waiting_ends_when_the_condition_holds() -> None:
     lifecycle, ready = Lifecycle(), threading.Event()
     reporter = threading.Timer(0.01, lambda: (ready.set(), lifecycle.notify()))
     reporter.start()
-    assert lifecycle.wait_until(ready.is_set, 5)
+    assert lifecycle.wait_until(ready.is_set, 20)
     reporter.join(20)
 
 

@@ -27,7 +27,7 @@ from micro_framework.testing.broker_state import VHost
 from micro_framework.translators import JSONTranslator, MessageTranslator
 from micro_framework.wire.naming import Queue, event_exchange, event_queue
 from tests.brokers.probes import soon
-from tests.outside import SECONDS, Calls, Outside, given, recording
+from tests.outside import SECONDS, Calls, Outside, given, let_end_at_stop, recording
 
 
 def event(source: str = "payments", name: str = "refunded", **options: Any) -> EventListener:
@@ -532,9 +532,16 @@ class Failing:
 
 
 class Retrying:
-    """A service that retries every millisecond, and writes down each attempt and the callback's."""
+    """A service that retries every millisecond, and writes down each attempt and the callback's.
 
-    def __init__(self, failures: int, max_retries: int | None = 3, interval: Any = 1) -> None:
+    Args:
+        failures: How many attempts fail.
+        max_retries: How many retries there are.
+        held: The attempt that waits before it fails, until the service stops: so this service never sees the next one.
+    """
+
+    def __init__(self, failures: int, max_retries: int | None = 3, held: int | None = None) -> None:
+        self.may_fail = may_fail = threading.Event()
         attempts: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         failed: queue.SimpleQueue[tuple[Any, Attempt, BaseException]] = queue.SimpleQueue()
         failing = Failing(failures)
@@ -543,9 +550,10 @@ class Retrying:
             name = "orders"
             retry = BackOffData()
 
-            @route(event(), backoff=AsyncBackOff(max_retries, interval), on_failure="handle_failed")
+            @route(event(), backoff=AsyncBackOff(max_retries, 1), on_failure="handle_failed")
             def handle(self, payload: Any) -> None:
                 attempts.put(self.retry)
+                assert self.retry.retry_count != held or may_fail.wait(SECONDS)
                 failing(payload)
 
             def handle_failed(self, payload: Any, exception: BaseException) -> None:
@@ -589,9 +597,11 @@ def test_the_callback_runs_once_after_the_last_retry(broker_uri: str, outside: O
 def test_a_retry_keeps_the_message_as_it_was(broker_uri: str, outside: Outside) -> None:
     body = b'{"b": 1,   "a": "\\u00e4"}'
     headers: Mapping[str, Any] = {"nameko.user_id": 7, "nameko.call_id_stack": ["web.index.1"], "foreign": "f"}
-    retrying = Retrying(failures=99, interval=250)
-    with started(broker_uri, retrying.service) as runner, wait_for(runner, "Orders.handle"):
+    retrying = Retrying(failures=99, held=0)
+    with started(broker_uri, retrying.service) as runner:
+        let_end_at_stop(runner, retrying.may_fail)
         outside.send(body, to="payments.events", key="refunded", headers=headers, correlation_id="c-1", priority=3)
+        retrying.next_attempt()
     inbox, _ = outside.doors.consuming(POOL_QUEUE)
     copy = inbox.next()
     assert copy.body == body
@@ -608,10 +618,12 @@ def test_a_retry_keeps_the_message_as_it_was(broker_uri: str, outside: Outside) 
 
 def test_a_retry_goes_to_its_own_queue_alone_and_in_nobodys_name(broker_uri: str, outside: Outside) -> None:
     """RabbitMQ sends a copy that keeps ``CC`` to those queues as well, and refuses one with another's ``user_id``."""
-    retrying = Retrying(failures=99, interval=250)
-    with started(broker_uri, retrying.service) as runner, wait_for(runner, "Orders.handle"):
+    retrying = Retrying(failures=99, held=0)
+    with started(broker_uri, retrying.service) as runner:
+        let_end_at_stop(runner, retrying.may_fail)
         user = urlsplit(broker_uri).username
         outside.send(1, to="payments.events", key="refunded", headers={"CC": ["elsewhere"]}, user_id=user)
+        retrying.next_attempt()
     inbox, _ = outside.doors.consuming(POOL_QUEUE)
     copy = inbox.next()
     assert copy.headers["mf-retry-count"] == 1
@@ -620,8 +632,9 @@ def test_a_retry_goes_to_its_own_queue_alone_and_in_nobodys_name(broker_uri: str
 
 
 def test_the_origin_survives_a_second_retry(broker_uri: str, outside: Outside) -> None:
-    retrying = Retrying(failures=99, interval=lambda failed: 1 if failed.retry_count == 0 else 250)
-    with started(broker_uri, retrying.service):
+    retrying = Retrying(failures=99, held=1)
+    with started(broker_uri, retrying.service) as runner:
+        let_end_at_stop(runner, retrying.may_fail)
         outside.event("payments", "refunded", 1)
         assert [retrying.next_attempt().retry_count for _ in range(2)] == [0, 1]
     inbox, _ = outside.doors.consuming(POOL_QUEUE)
@@ -680,10 +693,17 @@ def test_jitter_makes_no_queue_for_each_millisecond(amqp_uri: str, rabbit: VHost
 
 
 def test_a_delayed_retry_lets_other_messages_pass(broker_uri: str, outside: Outside) -> None:
-    service, calls = recording(event(), then=fail_on(ValueError("bad")), backoff=AsyncBackOff(1, 100))
+    both_sent, fail = threading.Event(), fail_on(ValueError("bad"))
+
+    def handle(payload: Any) -> None:
+        assert both_sent.wait(SECONDS)
+        fail(payload)
+
+    service, calls = recording(event(), then=handle, backoff=AsyncBackOff(1, 100))
     with started(broker_uri, service, MAX_WORKERS=1):
         outside.event("payments", "refunded", "bad")
         outside.event("payments", "refunded", "good")
+        both_sent.set()
         assert calls.several(3) == ["bad", "good", "bad"]
 
 
@@ -708,14 +728,7 @@ def test_what_waits_at_the_stop_is_finished_or_handed_back(
             outside.event("payments", "refunded", str(number))
         assert running_call.wait(SECONDS)
         wait_until_received(runner, 2)
-        # Let the call end only when the stop has begun: the pool is told, and the connection is still open.
-        finish = runner.assembly.spawners["default"].finish_waiting
-
-        def finish_and_open() -> None:
-            finish()
-            may_end.set()
-
-        runner.assembly.spawners["default"].finish_waiting = finish_and_open  # type: ignore[method-assign]
+        let_end_at_stop(runner, may_end)
     assert calls.rest() == handled
     deliveries = outside.take_all(POOL_QUEUE)
     assert [delivery.body for delivery in deliveries] == left, "the running call's message is acknowledged"
