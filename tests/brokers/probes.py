@@ -379,5 +379,5 @@ class RabbitMQOperator:
     def cut(self, meanwhile: Callable[[], None] = nothing) -> None:
         self.meanwhile = meanwhile
         self.done.clear()
-        assert self.vhost.close_connections() > 0
+        self.vhost.wait_for(lambda vhost: vhost.close_connections() > 0, what="connections to cut")
         assert self.done.wait(SECONDS)

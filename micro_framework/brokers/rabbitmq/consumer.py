@@ -152,7 +152,7 @@ class RabbitMQConsumer:
     def delete_own_queues(self, deadline: float) -> None:
         """Delete the queues that are of no use without this consumer, if it is connected."""
         own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
-        if own and self._link.ready:
+        if own and self._link.ready and not self._link.over:
             self._link.call(lambda: self._delete_now(own, deadline), deadline)
 
     # What the link asks, see `LinkOwner`.

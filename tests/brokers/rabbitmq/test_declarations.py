@@ -4,7 +4,8 @@ import logging
 
 import pytest
 
-from micro_framework.brokers.rabbitmq.declarations import Adoptions, difference_in
+from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer, difference_in
+from micro_framework.brokers.rabbitmq.link import Link
 from micro_framework.testing.broker_state import VHost
 from tests.brokers.probes import Diary, Doors, exchange, message, queue, soon
 
@@ -43,3 +44,27 @@ def test_the_default_exchange_is_neither_declared_nor_bound(doors: Doors) -> Non
     inbox, _ = doors.consuming(queue("jobs", (exchange("", "direct"), "jobs")))
     doors.send(message("jobs", "x"))
     assert inbox.bodies(1) == ["x"]
+
+
+# Looking and deleting
+
+
+def test_a_declarer_tells_and_deletes_what_is_there(doors: Doors, rabbit: VHost) -> None:
+    """Looking for a queue that is not there closes its channel; what follows gets another."""
+    doors.declare(queue("there"))
+    consumer, found = doors.consumer(), []
+    assert consumer.wait_ready(soon())
+    link: Link = consumer._link  # type: ignore[attr-defined]
+
+    def look_and_delete() -> None:
+        assert link.connection is not None
+        with Declarer(link.connection, Adoptions("here")) as declarer:
+            found.extend([declarer.exists("gone"), declarer.exists("there"), declarer.exists("gone")])
+            declarer.delete("gone")
+            declarer.delete("there")
+            found.append(declarer.exists("there"))
+
+    assert link.call(look_and_delete, soon())
+    assert found == [False, True, False, False]
+    assert rabbit.queues() == {}
+    assert link.ready

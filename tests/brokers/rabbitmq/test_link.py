@@ -383,7 +383,7 @@ def test_a_stop_writes_what_is_settled_though_the_kernel_takes_no_more_for_now(
     assert door.wait_ready(soon())
     door.publish(message("jobs", "held")).wait(soon())
     delivery = inbox.next()
-    stopping = threading.Thread(target=lambda: door.stop(soon()))
+    stopping = threading.Thread(target=lambda: door.stop(time.monotonic() + 30))
     with own_node.paused():
         for _ in range(5):
             sent = door.publish(message("nowhere", b"x" * 4_000_000), confirm=False)
@@ -391,7 +391,7 @@ def test_a_stop_writes_what_is_settled_though_the_kernel_takes_no_more_for_now(
         stopping.start()
         stopping.join(0.3)
         assert stopping.is_alive()
-    stopping.join(SECONDS)
+    stopping.join(30)
     hurt.wait_until_drained("jobs")
     doors.close()
 
