@@ -5,6 +5,7 @@ import decimal
 import os
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 from micro_framework.amqp.calls import ClusterRPCProxy, RPCProxy
@@ -134,27 +135,49 @@ class Through:
         return getattr(getattr(self, proxy), method)(*args)
 
 
-class Holding:
-    """Notes each run of a call in a file, then works until a file appears."""
+class Working:
+    """Notes each run of a call in a file, so that a test sees in which processes it ran, and how often."""
 
-    name = "holding"
+    name = "working"
 
     @RPCListener()
-    def work(self, number: int) -> Any:
-        with open("runs", "a") as runs:
-            runs.write(f"{number} {os.getpid()}\n")
+    def work(self, number: int, folder: str) -> int:
+        """Note the run and be done."""
+        note_run(number, folder)
+        return number
+
+    @RPCListener()
+    def hold(self, number: int, folder: str) -> int:
+        """Note the run, and be done when there is a file ``go``."""
+        note_run(number, folder)
         until = time.monotonic() + 60
-        while not os.path.exists("go") and time.monotonic() < until:
+        while not (Path(folder) / "go").exists() and time.monotonic() < until:
             time.sleep(0.01)
         return number
 
 
-class Waiting:
-    """Calls what does not answer, and waits for it."""
+def note_run(number: int, folder: str) -> None:
+    line = f"{number} {os.getpid()}\n".encode()
+    descriptor = os.open(Path(folder) / "runs", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(descriptor, line)
+    os.close(descriptor)
 
-    name = "waiting"
-    holding = RPCProxy("holding")
+
+class Busy:
+    """Under load: calls Nameko's `theirs`, and is called by it."""
+
+    name = "ours"
+    theirs = RPCProxy("theirs")
 
     @RPCListener()
-    def wait(self, number: int) -> Any:
-        return self.holding.work(number)
+    def square(self, n: int) -> int:
+        return n * n
+
+    @RPCListener()
+    def fourth_power(self, n: int) -> Any:
+        return self.theirs.square(self.square(n))
+
+    @RPCListener()
+    def ask_many(self, numbers: list[int]) -> list[Any]:
+        calls = [self.theirs.fourth_power.call_async(n) for n in numbers]
+        return [call.result() for call in calls]

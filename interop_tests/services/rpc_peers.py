@@ -5,6 +5,7 @@ import decimal
 import time
 import uuid
 
+from nameko.events import event_handler
 from nameko.exceptions import deserialize_to_instance, serialize
 from nameko.extensions import DependencyProvider
 from nameko.rpc import RpcProxy, rpc
@@ -18,6 +19,7 @@ TYPED = {
     "tuple": (1, 2),
     "text": "caf\u00e9",
 }
+OUTCOMES = []
 
 
 @deserialize_to_instance
@@ -115,6 +117,24 @@ class Hop:
         # In 3.x the context data holds the stack as well, in 2.x it does not.
         data = {key: value for key, value in self.ctx.data.items() if key != "call_id_stack"}
         return {"data": data, "stack": list(self.ctx.call_id_stack)}
+
+
+class Waiting:
+    """Calls ours when it hears an event, and waits; tells what became of it."""
+
+    name = "waiting"
+    working = RpcProxy("working")
+
+    @event_handler("control", "call")
+    def on_call(self, payload):
+        try:
+            OUTCOMES.append({"result": getattr(self.working, payload["method"])(*payload["args"])})
+        except Exception as exc:
+            OUTCOMES.append({"error": serialize(exc)})
+
+    @rpc
+    def outcomes(self):
+        return OUTCOMES
 
 
 class Busy:
