@@ -278,3 +278,30 @@ def test_a_module_that_raises_is_told_with_file_and_line(tmp_path: Path, monkeyp
         ValueError, match=r"cannot be imported: ZeroDivisionError: .* \(at .*raises_at_import.py, line 2\)"
     ):
         resolve("raises_at_import.target")
+
+
+# -- what a caller may give
+
+
+class Described:
+    number = NUMBER
+
+    @inject(other=OTHER)
+    def create(self, customer: Any, items: Any = (), other: Any = None) -> None: ...
+
+
+def test_the_instance_and_what_is_injected_are_not_the_callers() -> None:
+    target = find_target(Described, "create")
+    assert [each["name"] for each in target.parameters()] == ["customer", "items"]
+    check = target.argument_check()
+    assert check.problem((1, 2), {}) is None
+    assert check.problem((), {}) == "create() missing 1 required positional argument: 'customer'"
+    assert check.problem((1,), {"other": 2}) == "create() got an unexpected keyword argument 'other'"
+
+
+def test_a_function_has_no_instance() -> None:
+    def double(a: Any) -> None: ...
+
+    target = find_target(double)
+    assert [each["name"] for each in target.parameters()] == ["a"]
+    assert target.argument_check().problem((1, 2), {}) == "double() takes 1 positional argument but 2 were given"
