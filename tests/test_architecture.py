@@ -45,6 +45,7 @@ CHAINS = [
     ["amqp", "rpc"],
     ["amqp", "brokers"],
     ["websocket", "rpc"],
+    ["testing", "standalone"],
     ["__main__", "cli"],
 ]
 # Nothing on floors 0 and 1 waits, asks the clock or talks to anybody.

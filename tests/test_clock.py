@@ -3,12 +3,13 @@
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from micro_framework.clock import Alarm, SystemClock
+from micro_framework.clock import CROWD, Alarm, SystemClock
 
 
 @pytest.fixture
@@ -108,3 +109,49 @@ def test_an_alarm_rings_once() -> None:
 def test_the_clock_shows_monotonic_time(clock: SystemClock) -> None:
     before = time.monotonic()
     assert before <= clock.now() <= time.monotonic()
+
+
+def test_a_clocks_thread_may_have_a_name_of_its_own() -> None:
+    clock = SystemClock("mf-other")
+    clock.start()
+    assert clock.thread is not None
+    assert clock.thread.name == "mf-other"
+    clock.stop()
+
+
+def test_an_earlier_alarm_than_all_others_rings_in_time(clock: SystemClock) -> None:
+    """The thread sleeps until the earliest, so it must hear of an earlier one."""
+    rung: queue.SimpleQueue[str] = queue.SimpleQueue()
+    clock.call_at(clock.now() + 1000, lambda: rung.put("late"))
+    clock.call_at(clock.now() + 0.02, lambda: rung.put("early"))
+    assert rung.get(timeout=5) == "early"
+
+
+def test_alarms_that_were_taken_back_do_not_pile_up(clock: SystemClock) -> None:
+    due = clock.now() + 1000
+    kept = [clock.call_at(due, list) for _ in range(10)]
+    for _ in range(20_000):
+        clock.call_at(due, list).cancel()
+    assert len(clock.alarms) <= CROWD
+    assert {alarm for _, _, alarm in clock.alarms} >= set(kept)
+
+
+def test_the_crowd_may_be_one_of_alarms_that_are_kept(clock: SystemClock) -> None:
+    due = clock.now() + 1000
+    for _ in range(5 * CROWD):
+        clock.call_at(due, list)
+    assert len(clock.alarms) == 5 * CROWD
+    assert clock.crowded > 5 * CROWD, "they are looked through ever more rarely"
+
+
+def test_an_alarm_that_was_taken_back_keeps_nothing_alive(clock: SystemClock) -> None:
+    class Answer:
+        def look(self) -> None: ...
+
+    answer = Answer()
+    kept = weakref.ref(answer)
+    alarm = clock.call_at(clock.now() + 1000, answer.look)
+    del answer
+    assert kept() is not None
+    alarm.cancel()
+    assert kept() is None

@@ -17,6 +17,8 @@ from micro_framework.exceptions import (
     ProblemList,
     PublishTimeout,
     RemoteError,
+    ReplyQueueLost,
+    RPCTimeout,
     TaskTimeout,
     UnknownService,
     UnserializableValueError,
@@ -71,6 +73,18 @@ def test_several_problems_stand_in_a_list() -> None:
         (WorkerDied("orders.create.1", -9), "killed by SIGKILL (signal 9): by somebody, or by the system for want of"),
         (WorkerDied("orders.create.1", -63), "was killed by signal 63"),
         (TaskTimeout("orders.create.1", 1.5), "call orders.create.1 ran longer than TASK_TIMEOUT (1.5 s)"),
+        (RPCTimeout("payments", "charge", 2), "payments.charge did not answer within 2 s"),
+        (
+            RPCTimeout("payments", "charge", 0.25, "it is slow"),
+            "payments.charge did not answer within 0.25 s: it is slow",
+        ),
+        (RPCTimeout("payments", "charge", 86400.0), "within 86400 s"),
+        (RPCTimeout("payments", "charge", 1234567.891234), "within 1234567.891 s"),
+        (
+            ReplyQueueLost("payments", "charge", "q"),
+            "the answer of payments.charge may be lost: the reply queue 'q' was",
+        ),
+        (ReplyQueueLost("payments", "charge", "q", "is on fire"), "'q' is on fire; the call may have been carried out"),
     ],
 )
 def test_messages_carry_their_data(error: MicroFrameworkError, text: str) -> None:
@@ -110,9 +124,27 @@ def test_touching_what_was_not_injected_is_an_attribute_error() -> None:
         PublishTimeout("no answer"),
         WorkerDied("orders.create.1", -9),
         TaskTimeout("orders.create.1", 1.5),
+        RPCTimeout("payments", "charge", 2.5, "it is slow"),
+        ReplyQueueLost("payments", "charge", "q", "is on fire"),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_errors_survive_pickling(error: MicroFrameworkError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
+
+
+def test_a_timeout_of_a_call_is_a_timeout_error_and_nothing_of_the_operating_systems() -> None:
+    """TimeoutError is an OSError, which takes several arguments for an errno and file names."""
+    error = RPCTimeout("payments", "charge", 2, "it is slow")
+    assert isinstance(error, TimeoutError)
+    assert error.args == (str(error),)
+    assert (error.errno, error.filename) == (None, None)
+
+
+def test_a_value_whose_text_fails_can_be_told_of() -> None:
+    class Odd:
+        def __repr__(self) -> str:
+            raise ValueError("no text")
+
+    assert str(UnserializableValueError(Odd())) == "Unserializable value: `[__repr__ failed]`"

@@ -6,7 +6,7 @@ from collections.abc import Hashable
 import pytest
 
 from micro_framework.config import Settings
-from micro_framework.exceptions import NotInjected, SetupFailed
+from micro_framework.exceptions import ConfigError, NotInjected, SetupFailed
 from micro_framework.extensions import (
     Extension,
     Host,
@@ -167,3 +167,38 @@ def test_a_hook_that_fails_names_its_extension_and_an_error_of_the_framework_is_
     assert caught.value.__cause__ is error
     with pytest.raises(NotInjected):
         perform(Failing(NotInjected("no")), "setup")
+
+
+class Nested(Extension):
+    def __init__(self, calls: list[str], error: Exception | None = None) -> None:
+        self.calls, self.error = calls, error
+
+    def __str__(self) -> str:
+        return "the nested one"
+
+    def setup(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.calls.append("nested")
+
+
+class Outermost(Extension):
+    def __init__(self, nested: Extension) -> None:
+        self.nested = nested
+
+
+def test_what_is_nested_comes_before_those_that_hold_it_and_once() -> None:
+    nested = Nested([])
+    first, second = Outermost(nested), Outermost(nested)
+    assert in_start_order([first, second, nested]) == [nested, first, second]
+
+
+def test_a_hook_that_fails_names_the_extension() -> None:
+    calls: list[str] = []
+    perform(Nested(calls), "setup")
+    assert calls == ["nested"]
+    with pytest.raises(SetupFailed, match="^the nested one: setup failed: ValueError: no$") as caught:
+        perform(Nested([], ValueError("no")), "setup")
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(ConfigError):
+        perform(Nested([], ConfigError("the configuration cannot be used", ["A"])), "setup")

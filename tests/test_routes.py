@@ -5,6 +5,7 @@ the tests of the AMQP entrypoints.
 """
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -655,7 +656,7 @@ def test_a_crash_that_cannot_be_counted_is_held_off(
     assert feed.verdicts == []
     clock.advance(0.1)
     assert feed.verdicts == [("hand_back", "p")]
-    assert "the worker was killed by signal 9" in caplog.text
+    assert "was killed by SIGKILL" in caplog.text
     assert "its worker died and it could not be marked" in caplog.text
 
 
@@ -686,3 +687,69 @@ class Killed(Worker):
 def test_a_worker_class_can_tell_of_a_death(feed: Feed) -> None:
     bound(Route(echo, feed, worker_class=Killed)).process("p")
     assert [verdict[0] for verdict in feed.verdicts] == ["run_again"]
+
+
+class Asked(Feed):
+    """An entrypoint with a caller, who is told of what cannot be run, and whose errors are expected."""
+
+    def refuse(self, item: Any, error: BaseException) -> str:
+        super().refuse(item, error)
+        return ""
+
+    def severity(self, error: BaseException) -> int:
+        return logging.WARNING if isinstance(error, LookupError) else super().severity(error)
+
+    def shown(self, call: Call) -> str:
+        return f", called with {call.args}"
+
+
+def test_an_entrypoint_may_log_by_itself_what_cannot_be_decoded(caplog: pytest.LogCaptureFixture) -> None:
+    asked = Asked()
+    bound(Route(echo, asked)).process("undecodable")
+    assert [verdict[:2] for verdict in asked.verdicts] == [("refuse", "undecodable")]
+    assert messages(caplog) == []
+
+
+@pytest.mark.parametrize(("error", "level"), [(KeyError("k"), logging.WARNING), (ValueError("v"), logging.ERROR)])
+def test_an_entrypoint_says_how_bad_a_failure_is_and_what_is_shown_of_the_call(
+    error: Exception, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bound(Route(failing(error), Asked())).process("p%s")
+    ((found, text),) = messages(caplog)
+    assert found == level
+    assert text.endswith("call orders.handle.1 failed, called with ('p%s',)")
+
+
+def test_a_route_describes_its_target(feed: Feed) -> None:
+    def create(payload: int, dependency: Any = None) -> None:
+        """Create an order.
+
+        At once.
+        """
+
+    route = bound(Route(create, feed, dependencies={"dependency": Flaky()}))
+    assert route.describe() == {
+        "name": "create",
+        "parameters": [{"name": "payload", "kind": "positional_or_keyword", "required": True, "annotation": "int"}],
+        "doc": "Create an order.\n\nAt once.",
+    }
+
+
+def test_a_callback_keeps_the_deadline_of_its_call(feed: Feed) -> None:
+    deadlines: list[float | None] = []
+
+    class Deadline(Dependency[None]):
+        def get_dependency(self, worker: RunningCall) -> None:
+            deadlines.append(worker.call.deadline)
+
+    class Dated(Feed):
+        def to_call(self, item: Any) -> Call:
+            return replace(super().to_call(item), deadline=5.0)
+
+    def failed(payload: Any, deadline: Any) -> None: ...
+
+    route = CallbackRoute(
+        failing(ValueError("no")), Dated(), callback_target=failed, dependencies={"deadline": Deadline()}
+    )
+    bound(route).process("p")
+    assert deadlines == [5.0]

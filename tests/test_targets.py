@@ -346,3 +346,30 @@ def test_a_stand_in_goes_by_the_name_of_what_it_stands_for(
 def test_a_name_without_a_module_is_refused_anywhere() -> None:
     (problem,) = find_targets(wanted("double"), import_paths=False).problems
     assert problem == "'double' is not a dotted path; write module.function"
+
+
+# -- what a caller may give
+
+
+class Described:
+    number = NUMBER
+
+    @inject(other=OTHER)
+    def create(self, customer: Any, items: Any = (), other: Any = None) -> None: ...
+
+
+def test_the_instance_and_what_is_injected_are_not_the_callers() -> None:
+    target = find_target(Described, "create")
+    assert [each["name"] for each in target.parameters()] == ["customer", "items"]
+    check = target.argument_check()
+    assert check.problem((1, 2), {}) is None
+    assert check.problem((), {}) == "create() missing 1 required positional argument: 'customer'"
+    assert check.problem((1,), {"other": 2}) == "create() got an unexpected keyword argument 'other'"
+
+
+def test_a_function_has_no_instance() -> None:
+    def double(a: Any) -> None: ...
+
+    target = find_target(double)
+    assert [each["name"] for each in target.parameters()] == ["a"]
+    assert target.argument_check().problem((1, 2), {}) == "double() takes 1 positional argument but 2 were given"

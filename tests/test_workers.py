@@ -1,5 +1,6 @@
 """One call of one target: dependencies, translators, outcome."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from micro_framework.calls import Attempt, Call, CallIdentity, Outcome
 from micro_framework.config import Settings
 from micro_framework.dependencies import Dependency, RunningCall
+from micro_framework.exceptions import IncorrectSignature
 from micro_framework.extensions import Host, Lifecycle, SharedExtensions
 from micro_framework.targets import find_target
 from micro_framework.testing import ManualClock
@@ -130,3 +132,48 @@ def test_calls_run_in_a_worker_of_the_class_that_was_named() -> None:
     plan = Plan.of(HOST, find_target(echo), (JSONTranslator(),))
     call, outcome = RunsHere(Doubled).run(plan, CALL)
     assert (call.args, outcome) == ((5,), Outcome(((5, {}), "again")))
+
+
+# -- calls whose arguments a caller chooses
+
+
+def called(target: Any, *translators: MessageTranslator, **dependencies: Dependency[Any]) -> Worker:
+    found = find_target(target, None, dependencies)
+    return Worker(Plan.of(HOST, found, translators, called_from_outside=True), CALL)
+
+
+class Numbers(MessageTranslator):
+    def translate_message(self, message: Any) -> Any:
+        assert isinstance(message, Call)
+        return replace(message, args=tuple(map(int, message.args)))
+
+
+class Nothing(MessageTranslator):
+    def translate_message(self, message: Any) -> Any:
+        return None
+
+
+def test_translators_of_a_target_that_is_called_get_the_whole_call() -> None:
+    translated = called(echo, Numbers())
+    assert translated.run().result == (5, {})
+    assert translated.call == replace(CALL, args=(5,))
+
+
+def test_translators_of_a_target_that_is_called_give_a_call_back() -> None:
+    outcome = called(echo, Nothing()).run()
+    assert isinstance(outcome.error, TypeError)
+    assert "get the Call and return one, not NoneType" in str(outcome.error)
+
+
+def test_a_callers_arguments_are_checked_before_any_dependency_is_asked() -> None:
+    def two(a: Any, b: Any, tracked: Any = None) -> None: ...
+
+    tracked = Tracked(gives=OSError("asked"))
+    outcome = called(two, tracked=tracked).run()
+    assert isinstance(outcome.error, IncorrectSignature)
+    assert str(outcome.error) == "two() missing 1 required positional argument: 'b'"
+    assert tracked.heard == []
+
+
+def test_what_an_entrypoint_itself_gives_is_not_checked_again() -> None:
+    assert Plan.of(HOST, find_target(echo, None, {})).check is None

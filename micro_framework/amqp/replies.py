@@ -121,11 +121,12 @@ class ReplyDoor(SharedDoor):
             PublishError: It cannot be sent.
             TypeError, ValueError: The arguments cannot be encoded.
         """
-        seconds = self.seconds_for(service, method, timeout, deadline)
+        now = time.time()
+        seconds = self.seconds_for(service, method, timeout, math.inf if deadline is None else deadline - now)
         encoded = self.serializers.encode(request_body(args, kwargs))
         headers = encode_context(context, stack)
         if seconds < math.inf:
-            headers[DEADLINE] = int((time.time() + seconds) * 1000)
+            headers[DEADLINE] = int((now + seconds) * 1000)
         call = RPCFuture(service, method, new_identifier(), seconds, self.pending)
         properties = request_properties(
             headers,
@@ -138,17 +139,11 @@ class ReplyDoor(SharedDoor):
         self.publish(request, call, waited_for=waited_for)
         return call
 
-    def seconds_for(self, service: str, method: str, timeout: float | None, deadline: float | None) -> float:
+    def seconds_for(self, service: str, method: str, timeout: float | None, left: float) -> float:
         """How long to wait: as asked for, and no longer than whoever waits for the caller."""
-        seconds = self.timeout if timeout is None else timeout
-        if deadline is None:
-            return seconds
-        left = deadline - time.time()
         if left <= 0:
-            raise RPCTimeout(
-                service, method, 0, "it was not called, for the call that would make it is past its deadline"
-            )
-        return min(seconds, left)
+            raise RPCTimeout(service, method, 0, "it was not called, for whoever called its caller has given up by now")
+        return min(self.timeout if timeout is None else timeout, left)
 
     def publish(self, request: Publication, call: RPCFuture, *, waited_for: bool) -> None:
         """Publish a call's request; what becomes of that comes to the call."""

@@ -4,6 +4,13 @@ Nothing here is imported by the rest of the framework.
 """
 
 from micro_framework.testing.clock import ManualClock
-from micro_framework.testing.services import WaitedCall, running, wait_for, worker_for
+from micro_framework.testing.services import (
+    WaitedCall,
+    client_for,
+    producer_for,
+    running,
+    wait_for,
+    worker_for,
+)
 
-__all__ = ["ManualClock", "WaitedCall", "running", "wait_for", "worker_for"]
+__all__ = ["ManualClock", "WaitedCall", "client_for", "producer_for", "running", "wait_for", "worker_for"]

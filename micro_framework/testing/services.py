@@ -1,4 +1,4 @@
-"""Testing services: an instance with doubles, the whole service in a block, and waiting for a call to end."""
+"""Testing services: an instance with doubles, the service in a block, somebody who calls it, waiting for a call."""
 
 import threading
 import uuid
@@ -11,9 +11,10 @@ from micro_framework.calls import Call, Outcome
 from micro_framework.clock import Clock
 from micro_framework.routes import BoundRoute, Route
 from micro_framework.runner import Runner, RunnerContext
+from micro_framework.standalone import EventProducer, RPCClient
 from micro_framework.targets import class_dependencies
 
-__all__ = ["WaitedCall", "running", "wait_for", "worker_for"]
+__all__ = ["WaitedCall", "client_for", "producer_for", "running", "wait_for", "worker_for"]
 
 T = TypeVar("T")
 
@@ -52,6 +53,28 @@ def running(
     settings = {"AMQP_URI": f"memory://{uuid.uuid4().hex}", **(config or {})}
     with Runner(services, settings, clock=clock) as runner:
         yield runner
+
+
+def client_for(runner: Runner, timeout: float = 10, context_data: Mapping[str, Any] | None = None) -> RPCClient:
+    """A client that calls running services: ``with running(Orders) as runner, client_for(runner) as rpc: ...``.
+
+    Args:
+        runner: What `running` gives; the client has its configuration, and so its broker.
+        timeout: Seconds to wait for an answer.
+        context_data: Goes with every call.
+    """
+    return RPCClient(runner.settings.raw, timeout, context_data)
+
+
+def producer_for(runner: Runner, service_name: str, context_data: Mapping[str, Any] | None = None) -> EventProducer:
+    """Dispatches events to running services, in the name of a service that need not be there.
+
+    Args:
+        runner: What `running` gives; the producer has its configuration, and so its broker.
+        service_name: The service whose events they are.
+        context_data: Goes with every event.
+    """
+    return EventProducer(service_name, runner.settings.raw, context_data)
 
 
 class WaitedCall:

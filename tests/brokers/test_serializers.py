@@ -137,3 +137,25 @@ def test_a_serializer_that_is_not_there_is_a_problem_of_the_configuration(
     with pytest.raises(ConfigError) as caught:
         serializers(**config)
     assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ("application/json", "application/json"),
+        ("application/x-yaml", "application/x-yaml"),
+        ("application/x-python-serialize", "application/x-yaml"),  # not accepted, and so not sent either
+        ("text/weird", "application/x-yaml"),
+        (None, "application/x-yaml"),
+        ("", "application/x-yaml"),
+    ],
+)
+def test_an_answer_is_in_the_content_type_that_was_asked_in_or_in_our_own(asked: str | None, given: str) -> None:
+    both = serializers(serializer="yaml", ACCEPT=["json", "yaml"])
+    encoded = both.encode_as({"a": [1]}, asked)
+    assert encoded.content_type == given
+    assert both.decode(*encoded) == {"a": [1]}
+
+
+def test_json_that_is_asked_for_is_the_projects_own() -> None:
+    assert serializers(serializer="yaml", ACCEPT=["json"]).encode_as(WHEN, JSON).body == serializers().encode(WHEN).body

@@ -6,11 +6,11 @@ from unittest.mock import MagicMock
 import pytest
 
 from micro_framework.amqp.dependencies import Producer
-from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.dependencies import CallContext
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.routes import Route
-from micro_framework.testing import ManualClock, running, wait_for, worker_for
+from micro_framework.testing import ManualClock, client_for, producer_for, running, wait_for, worker_for
 from tests.outside import given
 
 
@@ -135,3 +135,28 @@ def test_an_error_in_the_block_is_not_waited_out() -> None:
         with pytest.raises(KeyError), wait_for(runner, "Orders.create", timeout=60):
             raise KeyError("mine")
         assert runner.observers == []
+
+
+class Adding:
+    name = "adding"
+    context = CallContext()
+
+    @RPCListener()
+    def add(self, a: int, b: int) -> Any:
+        return a + b, self.context.data
+
+    @EventListener("source", "added")
+    def hear(self, payload: Any) -> Any:
+        return payload, self.context.data
+
+
+def test_a_client_calls_what_runs() -> None:
+    with running(Adding) as runner, client_for(runner, timeout=30, context_data={"user_id": 7}) as rpc:
+        assert rpc.adding.add(1, b=2) == [3, {"user_id": 7}]
+
+
+def test_a_producer_dispatches_to_what_runs_as_any_service() -> None:
+    with running(Adding) as runner, producer_for(runner, "source", {"user_id": 7}) as dispatch:
+        with wait_for(runner, "Adding.hear") as heard:
+            dispatch("added", 5)
+    assert heard.result() == (5, {"user_id": 7})

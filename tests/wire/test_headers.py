@@ -3,6 +3,8 @@ import json
 import pytest
 
 from micro_framework.wire.headers import (
+    DEADLINE,
+    deadline_from,
     decode_context,
     encode_context,
     grow_stack,
@@ -262,3 +264,27 @@ def test_decoding_leaves_the_headers_as_they_are():
     headers = {"nameko.call_id_stack": ["a"], "mf-x": 1, "nameko.k": 2}
     decode_context(headers)
     assert headers == {"nameko.call_id_stack": ["a"], "mf-x": 1, "nameko.k": 2}
+
+
+@pytest.mark.parametrize(
+    ("headers", "deadline"),
+    [
+        ({"mf-deadline": 1_700_000_000_123}, 1_700_000_000.123),
+        ({"mf-deadline": 0}, 0.0),
+        ({"mf-deadline": -1}, -0.001),
+        ({}, None),
+        ({"nameko.mf-deadline": 1_700_000_000_123}, None),
+        ({"mf-deadline": None}, None),
+        ({"mf-deadline": True}, None),
+        ({"mf-deadline": "1700000000123"}, None),
+        ({"mf-deadline": 1.5}, None),
+        ({"mf-deadline": [1]}, None),
+    ],
+)
+def test_the_deadline_is_whole_milliseconds_or_not_there(headers, deadline):
+    assert deadline_from(headers) == deadline
+
+
+def test_a_deadline_is_ours_alone_and_never_travels_on():
+    context, _ = decode_context({DEADLINE: 1, f"nameko.{DEADLINE}": 1, "k": 2})
+    assert context == {"k": 2}
