@@ -24,7 +24,7 @@ FLOORS = {
         *["channel", "parentage"],
     ],
     3: [
-        *["runner", "supervisor", "copies", "parcels", "signals"],
+        *["runner", "supervisor", "seats", "copies", "parcels", "signals"],
         *["assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
     ],
@@ -38,7 +38,7 @@ CHAINS = [
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
     ["runner", "assembly", "services", "routes", "workers", "spawners"],
-    ["runner", "supervisor", "copies", "signals"],
+    ["runner", "supervisor", "seats", "copies", "signals"],
     ["runner", "parcels", "assembly"],
     ["amqp", "rpc"],
     ["amqp", "brokers"],
