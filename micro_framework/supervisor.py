@@ -17,38 +17,29 @@ starts the copies, because the kernel ends them when that thread ends.
 
 import logging
 import multiprocessing
-import os
 import random
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import resource_tracker
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from micro_framework.channel import Channel, Message
+from micro_framework.channel import Message
 from micro_framework.config import Settings
-from micro_framework.copies import UNGUARDED, CopyMain, copy_main, copy_name, failure_from
+from micro_framework.copies import UNGUARDED, CopyMain
 from micro_framework.exceptions import CallsAbandoned, CopyFailed, MicroFrameworkError
-from micro_framework.signals import STOP_SIGNALS, SignalWatch, end_at_once
+from micro_framework.seats import Child, Seat, how_it_ended
+from micro_framework.signals import SignalWatch, end_at_once
 
-__all__ = ["Supervisor", "pause_before_restart"]
+__all__ = ["Supervisor"]
 
 logger = logging.getLogger(__name__)
 
 NAME = "supervisor"
 """The name of its process in logs."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a copy that died is started again; doubled with each death in a row."""
-STABLE_AFTER = 60.0
-"""Seconds a copy must have lived for its next death to be a first one."""
-STARTS_IN_VAIN = 5
-"""Starts in a row after which a copy died before it was ready, that end the whole: the next would fare no better."""
 
 STOP_MARGIN = 15.0
 """Seconds a copy has beyond ``SHUTDOWN_TIMEOUT``, to cancel its consumers before and close its connections after."""
@@ -64,100 +55,10 @@ LONGEST_WAIT = 1.0
 """Seconds after which the supervisor looks at every copy even if nothing was reported: a process started by a copy may
 hold open what would report the copy's death."""
 
-TOLD_TO_OTHERS = 255
-"""In place of an exit code that the system has told somebody else."""
-
 UNGUARDED_MAIN = (
     "the main module starts its services whenever it is imported, and the copies that PROCESSES asks for import it; "
     'put the start under `if __name__ == "__main__":`'
 )
-
-
-def pause_before_restart(deaths: int, chance: float) -> float:
-    """Seconds to wait before a copy is started again.
-
-    Args:
-        deaths: How often it has died in a row, at least once.
-        chance: A number from 0 to 1: copies that died together do not start together.
-    """
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(deaths - 1, 20)) * (0.5 + chance / 2)
-
-
-class Seat:
-    """The place of one copy, and what is known of the process in it, if any.
-
-    Args:
-        number: Counted from 1.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.name = copy_name(number)
-        self.deaths = 0  # in a row
-        self.in_vain = 0  # starts in a row after which the copy was never ready
-        self.due: float | None = 0.0  # when the next copy is to be started in it; None while there is one, or none is
-        self.process: SpawnProcess | None = None
-        self.channel: Channel | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} (pid {self.process.pid})" if self.process else self.name
-
-    def take(self, process: SpawnProcess, channel: Channel, now: float) -> None:
-        """A copy has been started in it."""
-        self.process, self.channel = process, channel
-        self.due = None
-        self.since = now
-        self.timers = 0
-        self.started = self.ready = self.stopping = self.runs_timers = self.silent = self.killed = False
-        self.asked = self.answered = now
-        self.error: MicroFrameworkError | None = None
-
-    def leave(self) -> None:
-        """The copy is dead and buried."""
-        if self.process is not None and self.channel is not None:
-            self.channel.close()
-            with suppress(ValueError):  # it cannot tell whether it has ended, see `exit_code`
-                self.process.close()
-        self.process = self.channel = None
-
-    def exit_code(self) -> int | None:
-        """How its copy has ended, None while it lives.
-
-        The system tells that once. If something else in this process has asked before (a program that waits for any
-        child, a SIGCHLD that is ignored), the exit code is 255.
-        """
-        assert self.process is not None
-        assert self.process.pid is not None
-        if (code := self.process.exitcode) is not None:
-            return code
-        try:
-            ended, status = os.waitpid(self.process.pid, os.WNOHANG)
-        except ChildProcessError:
-            return TOLD_TO_OTHERS
-        return os.waitstatus_to_exitcode(status) if ended else None
-
-    def kill(self) -> None:
-        """End the copy at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.killed = True
-
-    def says(self, message: Message, now: float) -> None:
-        """Note what the copy says."""
-        self.answered = now
-        match message["name"]:
-            case "started":
-                self.started, self.timers = True, message["timers"]
-            case "ready":
-                self.ready = True
-            case "stopping":
-                self.stopping = True
-            case "failed":
-                self.error = failure_from(message)
-
-    @property
-    def can_run_timers(self) -> bool:
-        """Whether it has a copy with timers that may be told to run them."""
-        return self.process is not None and self.started and not self.stopping and self.timers > 0
 
 
 class Supervisor:
@@ -181,7 +82,7 @@ class Supervisor:
         self.waker, self.woken = socket.socketpair()
         self.waker.setblocking(False)
         self.woken.setblocking(False)
-        self.deadline: float | None = None  # of the stop
+        self.deadline: float | None = None  # of the stop, once the copies have been told
         self.failure: MicroFrameworkError | None = None  # the first reason why nothing can go on
         self.unclean: list[str] = []
         self.abandoned: list[str] = []
@@ -192,7 +93,7 @@ class Supervisor:
     @property
     def ready(self) -> bool:
         """Whether every copy runs and has been ready."""
-        return self.deadline is None and all(seat.process is not None and seat.ready for seat in self.seats)
+        return not self.stop_wanted.is_set() and all(seat.child and seat.child.ready for seat in self.seats)
 
     def request_stop(self) -> None:
         """Have `run` stop the copies and return. Thread safe."""
@@ -246,12 +147,12 @@ class Supervisor:
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        stopped = self.deadline is not None and not self.occupied()
+        stopped = self.deadline is not None and not self.children()
         return stopped or self.forced is not None
 
-    def occupied(self) -> list[Seat]:
-        """The seats that have a copy."""
-        return [seat for seat in self.seats if seat.process is not None]
+    def children(self) -> list[Child]:
+        """The copies that are there."""
+        return [seat.child for seat in self.seats if seat.child is not None]
 
     def start_due(self) -> None:
         """Start the copies whose time has come."""
@@ -261,31 +162,26 @@ class Supervisor:
 
     def start(self, seat: Seat) -> None:
         """Start a copy; a system that refuses it one more process counts as its death."""
-        ours, theirs = socket.socketpair()
-        arguments = (seat.name, os.getpid(), theirs, self.main, self.arguments)
-        process = multiprocessing.get_context("spawn").Process(target=copy_main, name=seat.name, args=arguments)
-        with theirs:
-            try:
-                with signals_held_back():
-                    process.start()
-            except OSError as error:
-                ours.close()
-                self.died(seat, f"{seat.name} could not be started: {error}", time.monotonic(), was_ready=False)
-                return
-        seat.take(process, Channel(ours, 0), time.monotonic())
-        logger.info("%s has been started", seat)
+        try:
+            seat.child = Child(seat.name, self.main, self.arguments, time.monotonic())
+        except OSError as error:
+            self.start_again(seat, f"{seat.name} could not be started: {error}")
+            return
+        seat.due = None
+        logger.info("%s has been started", seat.child)
 
     def look_around(self) -> None:
         """Wait until something is reported or due; then hear what the copies say, and bury the dead."""
-        occupied = self.occupied()
-        channels = [seat.channel.fileno() for seat in occupied if seat.channel is not None and not seat.channel.gone]
-        sentinels = [seat.process.sentinel for seat in occupied if seat.process is not None]
+        children = self.children()
+        channels = [child.channel.fileno() for child in children if not child.channel.gone]
+        sentinels = [child.process.sentinel for child in children]
         due = [seat.due for seat in self.seats if seat.due is not None]
         pause = min([LONGEST_WAIT, *(moment - time.monotonic() for moment in due)])
         wait([self.woken, *channels, *sentinels], max(0.0, pause))
         self.drain_waker()
-        for seat in occupied:
-            self.attend(seat)
+        for seat in self.seats:
+            if seat.child is not None:
+                self.attend(seat, seat.child)
 
     def drain_waker(self) -> None:
         """Take what woke it."""
@@ -294,59 +190,58 @@ class Supervisor:
         except BlockingIOError:
             pass
 
-    def attend(self, seat: Seat) -> None:
+    def attend(self, seat: Seat, child: Child) -> None:
         """Hear what a copy says; bury it if it is dead."""
-        assert seat.channel is not None
-        code = seat.exit_code()  # asked first: what a dead copy has said is then complete
-        while (messages := seat.channel.receive()) is not None:
+        code = child.exit_code()  # asked first: what a dead copy has said is then complete
+        while (messages := child.channel.receive()) is not None:
             for message in messages:
-                self.hear(seat, message)
+                self.hear(child, message)
         if code is not None:
-            self.bury(seat, code)
+            self.bury(seat, child, code)
 
-    def hear(self, seat: Seat, message: Message) -> None:
+    def hear(self, child: Child, message: Message) -> None:
         """Act on what a copy says."""
-        now = time.monotonic()
-        seat.says(message, now)
+        child.says(message, time.monotonic())
         match message["name"]:
             case "ready" if self.announced:
-                logger.info("%s is ready in the place of one that died", seat)
+                logger.info("%s is ready in the place of one that died", child)
             case "ready" if self.ready:
                 self.announced = True
                 logger.info("ready: %s in %s copies", message["what"], len(self.seats))
-            case "failed" if isinstance(seat.error, CallsAbandoned) and self.deadline is not None:
-                self.abandoned += seat.error.calls
-            case "failed" if isinstance(seat.error, CallsAbandoned):  # somebody has stopped this copy alone
-                logger.error("%s: %s", seat, seat.error)
             case "failed":
-                self.give_up(seat.error)
+                self.failed(child, child.error)
 
-    def bury(self, seat: Seat, code: int) -> None:
+    def failed(self, child: Child, error: MicroFrameworkError | None) -> None:
+        """A copy says what it ends with; anything but calls that it abandoned would only be repeated by the next."""
+        if not isinstance(error, CallsAbandoned):
+            self.give_up(error)
+        elif self.stop_wanted.is_set():
+            self.abandoned += error.calls
+        else:  # somebody has stopped this copy alone
+            logger.error("%s: %s", child, error)
+
+    def bury(self, seat: Seat, child: Child, code: int) -> None:
         """A copy is dead; whether that is a matter of course depends on what it was told and has told."""
         now = time.monotonic()
-        what = f"{seat} {how_it_ended(code)} after {now - seat.since:.1f} s"
-        told, stable = seat.error is not None, now - seat.since >= STABLE_AFTER
-        was_ready = seat.ready or stable
-        seat.leave()
-        if self.deadline is not None:
-            if code and not told:
+        what = f"{child} {how_it_ended(code)} after {now - child.since:.1f} s"
+        seat.child = None
+        child.close()
+        if self.stop_wanted.is_set():
+            if code and child.error is None:
                 self.unclean.append(f"{what}, before it had stopped cleanly")
-        elif code == UNGUARDED and not seat.started:
+        elif code == UNGUARDED and not child.started:
             self.give_up(CopyFailed(UNGUARDED_MAIN))
         else:
-            seat.deaths = 0 if stable else seat.deaths
-            self.died(seat, what, now, was_ready=was_ready)
+            of_use, long_lived = child.lived_to_be_of_use(now), child.lived_long(now)
+            self.start_again(seat, what, long_lived=long_lived, of_use=of_use)
 
-    def died(self, seat: Seat, what: str, now: float, *, was_ready: bool) -> None:
+    def start_again(self, seat: Seat, what: str, *, long_lived: bool = False, of_use: bool = False) -> None:
         """Start a copy again after a pause, unless it was started in vain so often that it always will be."""
-        seat.deaths += 1
-        seat.in_vain = 0 if was_ready else seat.in_vain + 1
-        if seat.in_vain >= STARTS_IN_VAIN:
+        pause = seat.lost(time.monotonic(), random.random(), long_lived=long_lived, of_use=of_use)
+        if seat.is_hopeless():
             self.give_up(CopyFailed(f"{what}; that is {seat.in_vain} times in a row that it did not live to be ready"))
-            return
-        pause = pause_before_restart(seat.deaths, random.random())
-        seat.due = now + pause
-        logger.warning("%s; it is started again in %.1f s", what, pause)
+        else:
+            logger.warning("%s; it is started again in %.1f s", what, pause)
 
     def give_up(self, error: MicroFrameworkError | None) -> None:
         """Stop because of an error; the first one is told."""
@@ -356,35 +251,40 @@ class Supervisor:
 
     def act(self) -> None:
         """Whatever does not follow from what a single copy says."""
-        if self.stop_wanted.is_set():
-            self.stop_copies()
-        else:
+        if not self.stop_wanted.is_set():
             self.appoint()
+        elif self.deadline is None:
+            self.stop_children()
+        else:
+            self.kill_late()
         self.ask()
 
-    def stop_copies(self) -> None:
-        """Tell every copy to stop; kill those that have not when their time is over."""
-        now = time.monotonic()
-        if self.deadline is None:
-            self.deadline = now + self.shutdown_timeout + STOP_MARGIN
-            logger.info("stopping; running calls have %g s to finish", self.shutdown_timeout)
-            for seat in self.seats:
-                seat.due = None
-                if seat.channel is not None:
-                    seat.channel.send("stop")
-        elif now >= self.deadline:
-            for seat in [seat for seat in self.occupied() if not seat.killed]:
-                logger.error("%s has not stopped within %g s and is killed", seat, self.shutdown_timeout + STOP_MARGIN)
-                seat.kill()
+    def stop_children(self) -> None:
+        """Tell every copy to stop, and start none any more."""
+        self.deadline = time.monotonic() + self.shutdown_timeout + STOP_MARGIN
+        logger.info("stopping; running calls have %g s to finish", self.shutdown_timeout)
+        for seat in self.seats:
+            seat.due = None
+        for child in self.children():
+            child.channel.send("stop")
+
+    def kill_late(self) -> None:
+        """Kill the copies that have not stopped in time."""
+        if self.deadline is None or time.monotonic() < self.deadline:
+            return
+        for child in self.children():
+            if not child.killed:
+                late = self.shutdown_timeout + STOP_MARGIN
+                logger.error("%s has not stopped within %g s and is killed", child, late)
+                child.kill()
 
     def appoint(self) -> None:
         """See that one copy runs the timers, one that is ready if there is any."""
-        able = [seat for seat in self.seats if seat.can_run_timers]
-        if able and not any(seat.runs_timers for seat in self.occupied()):
-            chosen = next((seat for seat in able if seat.ready), able[0])
-            assert chosen.channel is not None
-            chosen.runs_timers = True
-            chosen.channel.send("timers")
+        children = self.children()
+        able = [child for child in children if child.can_run_timers()]
+        if able and not any(child.runs_timers for child in children):
+            chosen = next((child for child in able if child.ready), able[0])
+            chosen.run_timers()
             logger.info("the timers run in %s from now on", chosen)
 
     def ask(self) -> None:
@@ -394,27 +294,28 @@ class Supervisor:
         broker deliver its calls again, the one that keeps it busy included.
         """
         now = time.monotonic()
-        for seat in self.occupied():
-            assert seat.channel is not None
-            if seat.silent and seat.answered > seat.asked:
-                seat.silent = False
-                logger.warning("%s answers again", seat)
-            elif not seat.silent and seat.answered < seat.asked and now - seat.asked >= SILENT_AFTER:
-                seat.silent = True
-                logger.warning("%s has not answered for %g s: it is stopped, or busy in C code", seat, SILENT_AFTER)
-            if seat.started and seat.answered >= seat.asked and now - seat.asked >= ASK_SECONDS:
-                seat.asked = now
-                seat.channel.send("answer")
+        for child in self.children():
+            if child.owes_answer():
+                if not child.silent and now - child.asked >= SILENT_AFTER:
+                    child.silent = True
+                    logger.warning(
+                        "%s has not answered for %g s: it is stopped, or busy in C code", child, SILENT_AFTER
+                    )
+                continue
+            if child.silent:
+                child.silent = False
+                logger.warning("%s answers again", child)
+            if child.started and now - child.asked >= ASK_SECONDS:
+                child.ask(now)
 
     def end(self) -> None:
         """Leave nothing behind, however `run` ends."""
-        for seat in self.occupied():
-            seat.kill()
+        for child in self.children():
+            child.kill()
         deadline = time.monotonic() + KILL_SECONDS
-        for seat in self.occupied():
-            assert seat.process is not None
-            seat.process.join(max(0.0, deadline - time.monotonic()))
-            seat.leave()
+        for child in self.children():
+            child.process.join(max(0.0, deadline - time.monotonic()))
+            child.close()
         self.over.set()
         self.waker.close()
         self.woken.close()
@@ -429,16 +330,6 @@ class Supervisor:
             raise CopyFailed("; ".join(self.unclean))
         if self.abandoned:
             raise CallsAbandoned(self.abandoned, self.shutdown_timeout)
-
-
-def how_it_ended(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
 
 
 @contextmanager
@@ -464,18 +355,3 @@ def children_told_of() -> Iterator[None]:
     finally:
         if changed:
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-
-
-@contextmanager
-def signals_held_back() -> Iterator[None]:
-    """What is started inside the block keeps SIGTERM and SIGINT waiting until it is able to heed them.
-
-    Only this thread does not take them meanwhile; `SignalWatch` has one that does.
-    """
-    # It unblocks both when it starts its process, which must not happen inside the block.
-    resource_tracker.ensure_running()
-    before: Iterable[int] = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -24,7 +24,7 @@ FLOORS = {
         *["channel", "parentage"],
     ],
     3: [
-        *["runner", "supervisor", "copies", "parcels", "signals"],
+        *["runner", "supervisor", "seats", "copies", "parcels", "signals"],
         *["assembly", "services", "routes", "workers", "spawners"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
     ],
@@ -40,7 +40,7 @@ CHAINS = [
     ["entrypoints", "identifiers"],
     ["entrypoints", "timers", "clock"],
     ["runner", "assembly", "services", "routes", "spawners", "workers"],
-    ["runner", "supervisor", "copies", "signals"],
+    ["runner", "supervisor", "seats", "copies", "signals"],
     ["runner", "parcels", "assembly"],
     ["amqp", "rpc"],
     ["amqp", "brokers"],

@@ -75,7 +75,7 @@ def test_everything_that_cannot_travel_is_named_with_the_way_out() -> None:
         pack([Shop, Local, RunnerContext([filtered]), targeted], config)
     local, entrypoint, target, key = caught.value.problems
     assert "test_everything_that_cannot_travel_is_named_with_the_way_out.<locals>.Local cannot be handed to" in local
-    assert entrypoint.startswith("entrypoint of Route(handle) cannot be handed to other processes (Can't pickle")
+    assert entrypoint.startswith("entrypoint of Route(handle) cannot be handed to other processes (Can't ")
     assert target.startswith("target of Route(test_everything_that_cannot")
     assert key.startswith("the configuration's LOCK cannot be handed to other processes (cannot pickle '_thread.lock'")
     assert all("put it at the top level of a module" in problem for problem in (local, entrypoint, target))

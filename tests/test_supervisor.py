@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from micro_framework.config import Settings
-from micro_framework.supervisor import LONGEST_PAUSE, Supervisor, pause_before_restart
 from micro_framework.testing.broker_state import VHost
 from tests.outside import Outside
 from tests.processes import SECONDS, ServiceProcess, Watched
@@ -256,24 +254,6 @@ def test_a_copy_that_is_stopped_alone_ends_gracefully_and_is_started_again(
     shop.errors.wait_for(f"{name} .* is ready in the place of one that died")
     shop.send(signal.SIGTERM)
     assert shop.code() == 0
-
-
-@pytest.mark.parametrize(("deaths", "least", "most"), [(1, 0.25, 0.5), (2, 0.5, 1), (4, 2, 4), (10_000, 15, 30)])
-def test_the_pause_before_a_restart_grows_to_a_limit_and_is_spread(deaths: int, least: float, most: float) -> None:
-    assert (pause_before_restart(deaths, 0), pause_before_restart(deaths, 1)) == (least, most)
-    assert most <= LONGEST_PAUSE
-
-
-def test_only_starts_in_vain_end_the_whole_and_only_in_a_row() -> None:
-    supervisor = Supervisor(print, (), Settings(processes=1))
-    (seat,) = supervisor.seats
-    for was_ready in [True] * 20 + [False] * 4 + [True] + [False] * 4:
-        supervisor.died(seat, "copy-1 died", 0.0, was_ready=was_ready)
-    assert supervisor.failure is None
-    assert seat.due is not None
-    supervisor.died(seat, "copy-1 died", 0.0, was_ready=False)
-    assert str(supervisor.failure) == "copy-1 died; that is 5 times in a row that it did not live to be ready"
-    supervisor.end()
 
 
 ignoring_children = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
