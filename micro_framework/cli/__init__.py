@@ -10,13 +10,14 @@ calls abandoned at ``SHUTDOWN_TIMEOUT``; 2 for wrong usage; 128+n after a second
 import click
 
 from micro_framework import __version__
+from micro_framework.cli.dead_letters import dead_letters
 from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
 from micro_framework.cli.run import run
 
 __all__ = ["NOT_BUILT", "Commands", "main"]
 
-NOT_BUILT = ("shell", "show-config", "routes", "check", "call", "emit", "dead-letters", "migrate")
+NOT_BUILT = ("shell", "show-config", "routes", "check", "call", "emit", "migrate")
 """Commands that are promised and that this version does not have."""
 
 
@@ -40,3 +41,4 @@ def main() -> None:
 
 main.add_command(run)
 main.add_command(demo)
+main.add_command(dead_letters)

@@ -12,7 +12,7 @@ from micro_framework.exceptions import MicroFrameworkError
 if TYPE_CHECKING:
     from micro_framework.runner import Runner
 
-__all__ = ["run"]
+__all__ = ["run", "runner_for"]
 
 
 @click.command()
