@@ -118,7 +118,10 @@ class Entrypoint(Extension):
     """Whether `retry` is there, so that a route may have a backoff."""
 
     parkable: ClassVar[bool] = False
-    """Whether `park` and `run_again` are there: whether its items can be kept for people to look at."""
+    """Whether `park` is there: whether its items can be kept for people to look at."""
+
+    repeatable: ClassVar[bool] = False
+    """Whether `run_again` is there, so that an item whose worker died is run again; else that is a failed call."""
 
     translatable: ClassVar[bool] = True
     """Whether its calls carry a message that translators can change."""

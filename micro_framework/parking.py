@@ -47,6 +47,7 @@ __all__ = [
     "renewed_properties",
     "replayed_properties",
     "table_size",
+    "times_returned",
 ]
 
 HEADERS_LIMIT = 65_536
@@ -243,6 +244,12 @@ def crashes_of(headers: Mapping[str, Any], *, redelivered: bool) -> int:
     """
     counts = (headers.get(CRASHES), headers.get(DELIVERY_COUNT) if redelivered else None)
     return sum(count for count in counts if isinstance(count, int) and count > 0)
+
+
+def times_returned(headers: Mapping[str, Any]) -> int | None:
+    """How often a message came back to the queue it was taken from; None where that queue does not count."""
+    count = headers.get(DELIVERY_COUNT)
+    return count if isinstance(count, int) else None
 
 
 def crash_headers(headers: Mapping[str, Any], crashes: int, failed: FailedAttempt | None = None) -> dict[str, Any]:

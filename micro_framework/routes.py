@@ -342,8 +342,8 @@ class BoundRoute:
 
     def crashed(self, item: Any, call: Call, error: BaseException) -> None:
         """A worker died of it: that counts against this item alone, which is run again until ``MAX_CRASHES``."""
-        crashes = self.entrypoint.crashes(item) + 1
-        if not self.entrypoint.parkable or crashes >= self.max_crashes:
+        crashes = self.entrypoint.crashes(item) + 1 if self.entrypoint.repeatable else None
+        if crashes is None or crashes >= self.max_crashes:
             self.give_up(item, call, error, crashes)
             return
         try:

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import pytest
 
 from micro_framework.amqp.dependencies import Producer
-from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute
@@ -118,6 +118,57 @@ def test_the_callback_of_the_routes_is_called_after_the_last_attempt(routes_exam
     output = capsys.readouterr().out
     assert "test failed 6 times for {'fails': True}" in output
     assert "test2 got {'failed': {'fails': True}}" in output
+
+
+@pytest.fixture
+def parking_example():
+    return runpy.run_path(str(EXAMPLES / "parking" / "shop.py"))
+
+
+def test_the_tour_retries_what_may_pass_and_parks_what_will_not(parking_example):
+    payments, refused = parking_example["Payments"], SimpleQueue()
+
+    class Watch:
+        name = "watch"
+
+        @QueueListener("evt-shop-order_placed--payments.charge.parked")
+        def look(self, order):
+            refused.put(order)
+
+    clock, ended_calls = ManualClock(), SimpleQueue()
+    with running(payments, parking_example["Shop"], Watch, clock=clock) as runner:
+        runner.observers.append(lambda route, call, outcome: ended_calls.put((route.label, call, outcome.error)))
+        for _ in range(3):
+            with wait_for(runner, "Shop.place_order", DEADLINE):
+                clock.advance(1)
+        assert refused.get(timeout=DEADLINE) == {"number": 3, "card": "mastercard"}
+        attempts = charges(ended_calls)
+        while next(attempts) != (2, 1, None):  # the second order, at its first retry
+            pass
+
+
+def charges(ended_calls):
+    """Number of the order, number of the retry and error, for each charge that has ended."""
+    while True:
+        label, call, error = ended_calls.get(timeout=DEADLINE)
+        if label == "Payments.charge":
+            yield call.args[0]["number"], call.attempt.retry_count, error
+
+
+def test_the_tour_is_taken_on_rabbitmq(rabbit):
+    folder, parked = EXAMPLES / "parking", "evt-shop-order_placed--payments.charge.parked"
+    command = [sys.executable, "-m", "micro_framework"]
+    with started([*command, "run", "shop", "--config", "config.yaml"], folder, AMQP_URI=rabbit.uri) as process:
+        rabbit.wait_for(lambda it: it.depth(parked) > 0, DEADLINE, "an order to be parked")
+        assert ended(process) == 0
+    replay = [*command, "dead-letters", "replay", "shop:Payments", "--config", "config.yaml", "--error", "CardRefused"]
+    again = [*command, "run", "shop:Payments", "--config", "config.yaml"]
+    with started(again, folder, AMQP_URI=rabbit.uri, CARDS="visa,mastercard") as process:
+        rabbit.wait_for_consumers("evt-shop-order_placed--payments.charge", timeout=DEADLINE)
+        with started(replay, folder, AMQP_URI=rabbit.uri) as replaying:
+            assert replaying.wait(DEADLINE) == 0
+        rabbit.wait_until_drained(timeout=DEADLINE)
+        assert ended(process) == 0
 
 
 def test_the_routes_start_as_a_script_on_rabbitmq(rabbit: VHost, tmp_path):

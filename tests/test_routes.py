@@ -28,6 +28,7 @@ class Feed(Entrypoint):
 
     retryable = True
     parkable = True
+    repeatable = True
 
     def __init__(self) -> None:
         self.verdicts: list[tuple[Any, ...]] = []
@@ -80,9 +81,16 @@ class Feed(Entrypoint):
 
 
 class Timer(Feed):
-    """Like a timer, it has nothing to park."""
+    """Like a timer, it has nothing to park and nothing to run again."""
 
     parkable = False
+    repeatable = False
+
+
+class Answering(Feed):
+    """Its items can be parked, but are not run again when a worker died of them."""
+
+    repeatable = False
 
 
 class Flaky(Dependency[str]):
@@ -633,12 +641,21 @@ def test_max_crashes_is_configured(feed: Feed) -> None:
     assert parked(feed).crashes == 1
 
 
-def test_where_nothing_can_be_parked_a_crash_is_a_failure_that_is_not_retried(feed: Feed) -> None:
+def test_where_nothing_can_be_parked_a_crash_is_a_failure_that_is_not_retried() -> None:
     timer = Timer()
     bound(Route(dying, timer, backoff=AsyncBackOff(3, 1))).process("p")
     ((verdict, _, outcome),) = timer.verdicts
     assert verdict == "settle"
     assert isinstance(outcome.error, WorkerDied)
+
+
+@pytest.mark.parametrize("dead_letter", [False, True])
+def test_where_nothing_is_run_again_one_crash_is_a_failure_like_others(dead_letter: bool) -> None:
+    answering = Answering()
+    declared = Route(dying, answering, backoff=AsyncBackOff(3, 1))
+    declared.dead_letter = dead_letter
+    bound(declared).process("p")
+    assert [verdict[0] for verdict in answering.verdicts] == ["park" if dead_letter else "settle"]
 
 
 def test_where_nothing_can_be_parked_a_failed_callback_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,10 +4,12 @@ import math
 import threading
 import time
 from collections.abc import Hashable, Sequence
+from functools import partial
 
 from micro_framework.brokers.factory import broker_for
 from micro_framework.brokers.port import (
     Broker,
+    Confirmation,
     Consumer,
     Delivery,
     Door,
@@ -18,7 +20,7 @@ from micro_framework.brokers.port import (
     Verdict,
 )
 from micro_framework.brokers.serializers import Serializers
-from micro_framework.exceptions import BrokerError, ConfigError
+from micro_framework.exceptions import BrokerError, ConfigError, PublishError
 from micro_framework.extensions import Extension, Host
 from micro_framework.wire.naming import Exchange, Queue
 
@@ -123,6 +125,7 @@ class ConsumerDoor(SharedDoor):
         """Make the door."""
         self.door = self.make_door()
         self.put_off: dict[Delivery, None] = {}
+        self.awaited: dict[Delivery, Confirmation] = {}
 
     def make_door(self) -> Consumer:
         """The door."""
@@ -150,10 +153,31 @@ class ConsumerDoor(SharedDoor):
         self.put_off.pop(delivery, None)
         delivery.settle(Verdict.ACK)
 
+    def acknowledge_after(self, delivery: Delivery, confirmation: Confirmation) -> None:
+        """Acknowledge a delivery once a publish is confirmed, put it back if that fails; the door closes only then.
+
+        Thread safe, never waits.
+        """
+        self.awaited[delivery] = confirmation
+        confirmation.add_done_callback(partial(self.published, delivery))
+
+    def published(self, delivery: Delivery, error: BaseException | None) -> None:
+        """The publish that a delivery waits for has ended."""
+        self.awaited.pop(delivery, None)
+        delivery.settle(Verdict.REQUEUE if error else Verdict.ACK)
+
     def stop(self) -> None:
         """Acknowledge what was put off, write what is left and close."""
         for delivery in list(self.put_off):
             self.acknowledge(delivery)
+        deadline = time.monotonic() + CLOSE_BUDGET
+        for delivery, confirmation in list(self.awaited.items()):
+            try:
+                confirmation.wait(deadline)
+            except PublishError as error:
+                self.published(delivery, error)
+            else:
+                self.published(delivery, None)
         super().stop()
 
     def cancel(self) -> None:

@@ -54,6 +54,7 @@ class MessageListener(Entrypoint):
     publisher = PublisherDoor()
     retryable = True
     parkable = True
+    repeatable = True
     arguments = ("payload",)
     declare_exchanges = True
 

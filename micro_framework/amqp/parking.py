@@ -148,7 +148,7 @@ class Parking:
         except PublishError:
             item.settle(Verdict.REQUEUE)
         else:
-            confirmation.add_done_callback(lambda error: item.settle(Verdict.REQUEUE if error else Verdict.ACK))
+            self.consumer.acknowledge_after(item, confirmation)
 
 
 def readable_properties(item: Delivery) -> Properties:

@@ -11,6 +11,7 @@ import click
 
 from micro_framework import __version__
 from micro_framework.cli.call import call, emit
+from micro_framework.cli.dead_letters import dead_letters
 from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
 from micro_framework.cli.routes import routes
@@ -20,7 +21,7 @@ from micro_framework.cli.show_config import show_config
 
 __all__ = ["NOT_BUILT", "Commands", "main"]
 
-NOT_BUILT = ("check", "dead-letters", "migrate")
+NOT_BUILT = ("check", "migrate")
 """Commands that are promised and that this version does not have."""
 
 
@@ -42,5 +43,5 @@ def main() -> None:
     """Run class-based services on RabbitMQ, wire-compatible with Nameko."""
 
 
-for command in (run, routes, call, emit, shell, show_config, demo):
+for command in (run, routes, call, emit, shell, show_config, dead_letters, demo):
     main.add_command(command)

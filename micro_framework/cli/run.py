@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from micro_framework.copies import Copy
     from micro_framework.runner import Runner
 
-__all__ = ["run", "run_copy"]
+__all__ = ["run", "run_copy", "runner_for"]
 
 
 @click.command()
@@ -99,8 +99,17 @@ def logging_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return value if isinstance(value, Mapping) else None
 
 
-def runner_for(found: list[Any], config: dict[str, Any]) -> "Runner":
-    """Make a runner, or take the one that the user's module made."""
+def runner_for(found: list[Any], config: dict[str, Any], *, given: bool | None = None) -> "Runner":
+    """Make a runner, or take the one that the user's module made.
+
+    Args:
+        found: What the modules hold.
+        config: The configuration.
+        given: Whether the command line asked for it; None: if it holds anything.
+
+    Raises:
+        WrongUsageError: A ready-made runner stands beside others, or a configuration was given for it.
+    """
     from micro_framework.runner import Runner
 
     ready_made = [item for item in found if isinstance(item, Runner)]
@@ -108,7 +117,7 @@ def runner_for(found: list[Any], config: dict[str, Any]) -> "Runner":
         return Runner(found, config)
     if len(found) > 1:
         raise WrongUsageError("a module with a 'runner' of its own is run alone; name no other service beside it")
-    if config:
+    if bool(config) if given is None else given:
         raise WrongUsageError(
             "a module with a 'runner' of its own has its configuration; leave out --config, -d, --broker"
         )

@@ -1,6 +1,7 @@
 """Parking in running services, on every broker: what is parked, how it looks, and what becomes of the original."""
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import PublishError, WorkerDied
 from micro_framework.parking import HEADERS_LIMIT, Parked, read_parked, table_size
 from micro_framework.retry import AsyncBackOff
-from micro_framework.runner import Runner
+from micro_framework.runner import Runner, RunnerContext
 from micro_framework.testing import ManualClock, running
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.messages import TRANSIENT, event_properties
@@ -72,6 +73,12 @@ class Lookout:
         delivery = self.browser.get(self.queue.name, deadline)
         assert delivery is not None
         return delivery
+
+    def wait_for(self, count: int) -> None:
+        """Wait until so many messages wait there."""
+        deadline, waiting = soon(), threading.Event()
+        while self.browser.count(self.queue.name, deadline) != count:
+            assert not waiting.wait(0.02)
 
     def next_record(self) -> Parked:
         return record_of(self.next())
@@ -463,31 +470,39 @@ def test_requeue_on_error_is_no_crash_either(rabbit: VHost) -> None:
     outside.close()
 
 
-def test_what_waits_at_the_end_goes_back_without_being_counted(rabbit: VHost) -> None:
+def test_what_waits_at_the_end_goes_back_once_and_without_being_counted(rabbit: VHost) -> None:
     outside = Outside(rabbit.uri)
     quorum = Queue("jobs", arguments={"x-queue-type": "quorum"})
     outside.doors.declare(quorum)
-    for number in range(3):
-        outside.send(number, key="jobs")
-    for _ in range(4):
-        running_call, go_on = threading.Event(), threading.Event()
+    lookout = Lookout(outside, quorum)
+    payloads = list(range(50))
+    for payload in payloads:
+        outside.send(payload, key="jobs")
+    for _ in range(3):
+        begun, go_on = threading.Event(), threading.Event()
 
-        def hold(payload: Any, begun: threading.Event = running_call, end: threading.Event = go_on) -> None:
+        def hold(payload: Any, begun: threading.Event = begun, go_on: threading.Event = go_on) -> None:
             begun.set()
-            end.wait(SECONDS)
+            go_on.wait(SECONDS)
 
-        service, calls = recording(QueueListener(QUORUM_JOBS), then=hold)
-        runner = Runner([service], {"AMQP_URI": rabbit.uri, "MAX_WORKERS": 1, "PREFETCH_COUNT": 3})
+        # Two contexts, whose connections are closed in either order.
+        listeners = [QueueListener(QUORUM_JOBS), QueueListener("others")]
+        services = [recording(listener, name=str(number), then=hold) for number, listener in enumerate(listeners)]
+        contexts = [RunnerContext([service], max_workers=1) for service, _ in services]
+        runner = Runner(contexts, {"AMQP_URI": rabbit.uri, "PREFETCH_COUNT": 100})
         with runner:
-            assert running_call.wait(SECONDS)
-            rabbit.wait_for(lambda it: it.queue("jobs").ready == 0, what="everything to be delivered")
+            assert begun.wait(SECONDS)
+            lookout.wait_for(0)
             stopping = threading.Thread(target=runner.stop, name="test-stopping")
             stopping.start()
-            rabbit.wait_for(lambda it: it.queue("jobs").consumers == 0, what="the consumer to go")
+            lookout.wait_for(len(payloads) - 1)
             go_on.set()
             stopping.join(SECONDS)
-        outside.send(calls.next(), key="jobs")
-    assert all("mf-crashes" not in delivery.headers for delivery in outside.take_all(quorum))
+        (handled,) = services[0][1].rest()
+        payloads.remove(handled)
+    left = outside.take_all(quorum)
+    assert sorted(json.loads(delivery.body) for delivery in left) == payloads
+    assert all("mf-crashes" not in delivery.headers for delivery in left)
     outside.close()
 
 
