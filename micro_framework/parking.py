@@ -31,6 +31,7 @@ from micro_framework.wire.messages import PERSISTENT, TRANSIENT, Properties
 
 __all__ = [
     "HEADERS_LIMIT",
+    "ORIGIN_KEY",
     "Failure",
     "Parked",
     "Place",

@@ -24,7 +24,7 @@ from micro_framework.backoff import (
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
-from micro_framework.exceptions import TooManyCrashes, WorkerDied
+from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
@@ -307,23 +307,35 @@ class BoundRoute:
             self.hold_off(item, call, error, "a dependency could not be had, so it did not run")
         elif isinstance(error, WorkerDied):
             self.crashed(item, call, error)
-        elif self.policy and self.entrypoint.retryable and should_retry(self.policy, call.attempt, error):
+        elif self.policy and self.is_worth_a_retry(self.policy, call, error):
             self.retry(item, call, error, self.policy)
         else:
             self.give_up(item, call, error)
+
+    def is_worth_a_retry(self, policy: RetryPolicy, call: Call, error: BaseException) -> bool:
+        """Whether the policy says so, and it is nothing that the caller must mend."""
+        if isinstance(error, IncorrectSignature) and self.entrypoint.called_from_outside:
+            return False
+        return self.entrypoint.retryable and should_retry(policy, call.attempt, error)
 
     def retry(self, item: Any, call: Call, error: BaseException, policy: RetryPolicy) -> None:
         """Hand the message to the broker's delay; the original is settled only once the broker has the copy."""
         try:
             delay = next_delay(policy, call.attempt, random.random())
             now = datetime.now(UTC)
-            attempt = next_attempt(policy, call.attempt, error, now=now, due=now + timedelta(milliseconds=delay))
-            self.entrypoint.retry(item, attempt, delay)
+            due = now + timedelta(milliseconds=delay)
+            attempt = next_attempt(policy, call.attempt, error, now=now, due=due)
+            in_time = call.deadline is None or due.timestamp() < call.deadline
+            if in_time:
+                self.entrypoint.retry(item, attempt, delay)
         except Exception as reason:  # noqa: BLE001 - also what a callable interval raises
             self.log(logging.ERROR, call, error, "failed")
             self.hold_off(item, call, reason, "it failed and could not be put off")
             return
-        self.log_retry(call, attempt, delay)
+        if in_time:
+            self.log_retry(call, attempt, delay)
+        else:  # nobody would wait for it any more
+            self.give_up(item, call, error)
 
     def log_retry(self, call: Call, attempt: Attempt, delay: int) -> None:
         """One line, without a traceback: that comes once, with the last failure."""

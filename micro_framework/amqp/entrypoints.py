@@ -1,32 +1,24 @@
 """`EventListener`, `QueueListener`, `RPCListener`: messages drive targets, with Nameko's queues and verdicts."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from kombu.entity import Queue as KombuQueue
 
 from micro_framework.amqp.arguments import kind_problems
+from micro_framework.amqp.arriving import arriving
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
 from micro_framework.amqp.parking import Parking, copy_of
 from micro_framework.amqp.serving import RPCListener
 from micro_framework.amqp.topology import described_queue, event_exchange_for, kombu_problems, queue_from
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
-from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, CallIdentity, FailedAttempt, Outcome
+from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, FailedAttempt, Outcome
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.identifiers import new_identifier
-from micro_framework.parking import Failure, first_failure_header, is_copy
+from micro_framework.parking import Failure, first_failure_header
 from micro_framework.translators import MessageTranslator, translate
-from micro_framework.wire.headers import (
-    decode_context,
-    grow_stack,
-    immediate_parent_call_id,
-    is_dead_letter_trace,
-    new_call_id,
-    origin_call_id,
-)
 from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
 
 __all__ = ["EventListener", "MessageListener", "QueueListener", "RPCListener"]
@@ -125,11 +117,8 @@ class MessageListener(Entrypoint):
         """
         headers = item.headers
         payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
-        context, parents = decode_context(without_traces(headers) if is_copy(headers) else headers)
-        service, method = self.route.service, self.route.method
-        stack = grow_stack(parents, new_call_id(service, method, new_identifier()), self.tracked)
+        context, identity = arriving(headers, self.route, self.tracked)
         attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
-        identity = CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
         return Call(identity, (payload,), {}, context, attempt)
 
     def prepare(self, call: Call) -> Call | None:
@@ -193,11 +182,6 @@ def described(item: Delivery) -> str:
         f"a message from queue {item.queue!r} (exchange {item.exchange!r}, routing key {item.routing_key!r}, "
         f"{len(item.body)} bytes: {bytes(item.body[:PREVIEW])!r})"
     )
-
-
-def without_traces(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The headers of a message that was put off, without what the broker added meanwhile."""
-    return {name: value for name, value in headers.items() if not is_dead_letter_trace(name)}
 
 
 class EventListener(MessageListener):

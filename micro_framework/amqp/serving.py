@@ -16,11 +16,15 @@ from functools import cached_property, partial
 from typing import Any
 
 from micro_framework.amqp.arguments import kind_problems
+from micro_framework.amqp.arriving import arriving
 from micro_framework.amqp.doors import ConsumerDoor
+from micro_framework.amqp.lanes import Lane, LaneRequest, lane_queue, moved_key
+from micro_framework.amqp.parking import copy_of
 from micro_framework.amqp.topology import described_queue
+from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.brokers.serializers import RAW_TYPES, Encoded
-from micro_framework.calls import FIRST_ATTEMPT, Call, CallIdentity, Outcome
+from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, Outcome
 from micro_framework.entrypoints import Entrypoint, RouteHandle
 from micro_framework.exceptions import (
     IncorrectSignature,
@@ -34,17 +38,11 @@ from micro_framework.exceptions import (
     UnserializableValueError,
 )
 from micro_framework.extensions import Host
-from micro_framework.identifiers import new_identifier
 from micro_framework.redaction import shown_arguments
 from micro_framework.retry import is_exception_class
 from micro_framework.rpc.manager import GET_TARGET, LIST_TARGETS, RPCManager
 from micro_framework.wire.headers import (
     deadline_from,
-    decode_context,
-    grow_stack,
-    immediate_parent_call_id,
-    new_call_id,
-    origin_call_id,
 )
 from micro_framework.wire.messages import (
     JSON_CONTENT_TYPE,
@@ -98,6 +96,9 @@ class RPCServer(ConsumerDoor):
         self.manager: RPCManager[RouteHandle] = RPCManager(self.host.service)
         self.routes: dict[str, RouteHandle] = {}  # by the routing key of their requests
         self.prefetch: dict[str, int] = {}  # by context
+        self.contexts: dict[str, str] = {}  # by routing key
+        self.lanes: dict[str, Lane] = {}  # by context, where there are several
+        self.queue = rpc_queue(self.host.service, self.exchange)
         self.door.declare((self.exchange,))
 
     def offer(self, route: RouteHandle, host: Host) -> str:
@@ -110,15 +111,50 @@ class RPCServer(ConsumerDoor):
         self.manager.add(route.method, route)
         self.routes[key] = route
         self.prefetch[host.context] = host.prefetch
+        self.contexts[key] = host.context
         self.used = True
         return key
 
     def start(self) -> None:
         """Consume the service's queue, as many requests at once as all contexts that serve it take."""
         if self.used:
-            queue = rpc_queue(self.host.service, self.exchange)
-            self.subscribe(Subscription(queue, sum(self.prefetch.values()), self.on_request))
+            self.subscribe(Subscription(self.queue, sum(self.prefetch.values()), self.on_request))
+        if len(self.prefetch) > 1:
+            self.open_lanes()
         super().start()
+
+    def open_lanes(self) -> None:
+        """Give each context its share, and a queue for what goes beyond that."""
+        for context, share in self.prefetch.items():
+            lane = self.lanes[context] = Lane(lane_queue(self.host.service, context), share)
+            self.subscribe(Subscription(lane.queue, share, self.on_moved))
+
+    def expect_delays(self, key: str, delays: Sequence[int]) -> None:
+        """Be ready to put requests off. Call in ``setup``.
+
+        Args:
+            key: The routing key that they have, and come back with.
+            delays: The milliseconds to be expected.
+        """
+        self.door.expect_delays(self.queue, delays, exchange=self.exchange.name, routing_key=key)
+
+    def delay(self, request: Delivery, key: str, headers: Mapping[str, Any], delay: int) -> None:
+        """Have a request come back to the service after ``delay`` milliseconds; waits for the confirm.
+
+        Args:
+            request: The request.
+            key: The routing key that it comes back with.
+            headers: Further headers.
+            delay: Milliseconds.
+
+        Raises:
+            PublishError: The copy is not certain to be there.
+        """
+        copy = copy_of(request, headers)
+        pending = self.door.delay(
+            copy, queue=self.queue.name, delay=delay, exchange=self.exchange.name, routing_key=key
+        )
+        pending.wait(time.monotonic() + self.host.settings.publish_timeout)
 
     def stop(self) -> None:
         """Wait for the confirms of answers, acknowledge, close."""
@@ -127,10 +163,40 @@ class RPCServer(ConsumerDoor):
 
     def on_request(self, request: Delivery) -> None:
         """Hand a request to its target's route; a stray one to some route's workers, who answer it all the same."""
-        route = self.routes.get(request.routing_key)
-        if route is None:
-            route = next(iter(self.routes.values()))
-        route.submit(request)
+        key = request.routing_key
+        if not self.lanes:
+            self.route_for(key).submit(request)
+            return
+        lane = self.lanes[self.contexts.get(key) or next(iter(self.lanes))]
+        if lane.enter():
+            self.route_for(key).submit(LaneRequest(request, key, lane))
+        else:
+            self.move(request, lane)
+
+    def route_for(self, key: str) -> RouteHandle:
+        """The route of a routing key, or some route."""
+        return self.routes.get(key) or next(iter(self.routes.values()))
+
+    def move(self, request: Delivery, lane: Lane) -> None:
+        """Move a request to the queue of its context, which has no room for it now. Never waits."""
+        try:
+            confirmation = self.door.publish(lane.moved(request))
+        except PublishError:  # closed: the broker takes it back
+            return
+        confirmation.add_done_callback(partial(self.when_moved, request))
+
+    def when_moved(self, request: Delivery, error: BaseException | None) -> None:
+        """The broker has the copy; or it never will, and the request is run beyond its context's share."""
+        if error is None:
+            request.settle(Verdict.ACK)
+        elif not self.closing:
+            logger.warning("%s could not be moved to the queue of its context: %s", about(request), error)
+            self.route_for(request.routing_key).submit(request)
+
+    def on_moved(self, request: Delivery) -> None:
+        """A request that was moved has its turn."""
+        key = moved_key(request)
+        self.route_for(key).submit(LaneRequest(request, key, None))
 
     def reply(self, request: Delivery, outcome: Outcome) -> None:
         """Answer a request; it is acknowledged once the broker has the answer. Never waits."""
@@ -207,6 +273,7 @@ class RPCListener(Entrypoint):
 
     server = RPCServer()
     called_from_outside = True
+    retryable = True
 
     def __init__(
         self,
@@ -255,6 +322,8 @@ class RPCListener(Entrypoint):
         """Become callable."""
         self.tracked = self.host.settings.parent_calls_tracked
         self.key = self.server.offer(self.route, self.host)
+        if self.route.retries:
+            self.server.expect_delays(self.key, self.route.expected_delays)
 
     def stop(self) -> None:
         """Receive nothing more."""
@@ -273,11 +342,9 @@ class RPCListener(Entrypoint):
         if item.routing_key != self.key:
             raise StrayRequest(item.routing_key)
         args, kwargs = self.request(item)
-        context, parents = decode_context(headers)
-        service, method = self.route.service, self.route.method
-        stack = grow_stack(parents, new_call_id(service, method, new_identifier()), self.tracked)
-        identity = CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
-        return Call(identity, args, kwargs, context, FIRST_ATTEMPT, deadline)
+        context, identity = arriving(headers, self.route, self.tracked)
+        attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
+        return Call(identity, args, kwargs, context, attempt, deadline)
 
     def deadline(self, headers: Mapping[str, Any]) -> float | None:
         """When the caller gives up, in seconds since 1970; None where it does not say.
@@ -309,6 +376,15 @@ class RPCListener(Entrypoint):
                 item.body, item.content_type, item.content_encoding, item.headers.get("compression")
             )
         )
+
+    def retry(self, item: Delivery, attempt: Attempt, delay: int) -> None:
+        """Have the same request come back in ``delay`` milliseconds: its caller is answered once, at the end.
+
+        Raises:
+            PublishError: The copy is not certain to be there; the original is untouched.
+        """
+        self.server.delay(item, self.key, attempt_to_headers(attempt), delay)
+        item.settle(Verdict.ACK)
 
     def settle(self, item: Delivery, outcome: Outcome) -> None:
         """Answer."""
