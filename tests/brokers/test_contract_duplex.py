@@ -213,6 +213,15 @@ def test_a_queue_deleted_while_the_connection_was_away_is_told(doors: Doors, ope
     lost.wait_for(1)
 
 
+def test_a_lost_queue_is_told_though_the_publishing_half_declares_it_too(doors: Doors, operator: Operator) -> None:
+    lost = Told()
+    door = doors.duplex(Subscription(MINE, 10, Inbox().take, on_lost=lost), events=operator.events)
+    assert door.wait_ready(soon())
+    door.declare(queues=[MINE])
+    operator.cut(meanwhile=lambda: operator.delete_queue("mine"))
+    lost.wait_for(1)
+
+
 def test_an_exclusive_queue_is_lost_with_its_connection(doors: Doors, operator: Operator) -> None:
     lost, inbox = Told(), Inbox(Verdict.ACK)
     private = queue("private", exclusive=True)

@@ -187,7 +187,6 @@ class RabbitMQConsumer:
         name = subscription.queue.name
         if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
-            self._declared.discard(name)  # one loss is told once, whatever becomes of the declaration
             try:
                 subscription.on_lost()
             except Exception:  # it must not raise; if it does, the queue is declared all the same

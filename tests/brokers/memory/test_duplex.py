@@ -5,7 +5,7 @@ import pytest
 from micro_framework.brokers.memory import MemoryBroker
 from micro_framework.brokers.port import DoorEvents, Subscription, Verdict
 from micro_framework.exceptions import PublishError
-from tests.brokers.probes import Diary, Doors, Inbox, MemoryOperator, Told, exchange, message, mf_threads, queue, soon
+from tests.brokers.probes import Diary, Doors, Inbox, exchange, message, mf_threads, queue, soon
 
 JOBS = queue("jobs")
 MINE = queue("mine")
@@ -82,16 +82,6 @@ def test_an_exchange_that_is_declared_again_for_a_publish_leaves_consuming_alone
     other, _ = doors.consuming(JOBS)
     assert other.bodies(1) == ["second"]
     assert inbox.is_empty
-
-
-def test_a_queue_lost_while_away_is_told_though_the_publishing_half_declares_it_too(
-    doors: Doors, broker: MemoryBroker
-) -> None:
-    lost = Told()
-    door = doors.duplex(Subscription(MINE, 1, Inbox().take, on_lost=lost))
-    door.declare(queues=[MINE])
-    MemoryOperator(broker).cut(meanwhile=lambda: broker.delete_queue("mine"))
-    lost.wait_for(1)
 
 
 def test_a_cancelled_door_stays_connected_through_a_loss(doors: Doors, broker: MemoryBroker) -> None:

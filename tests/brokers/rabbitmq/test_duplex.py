@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -149,6 +149,29 @@ def test_a_verdict_that_closes_its_channel_leaves_publishing_alone(doors: Doors,
     assert diary.names == ["ready"]
 
 
+def test_a_verdict_that_another_thread_writes_while_the_channel_closes_does_no_harm(
+    doors: Doors, rabbit: VHost
+) -> None:
+    """The broker forgives it until it has our answer, which must wait for that thread."""
+    diary, inbox = Diary(), Inbox()
+    door = doors.duplex(Subscription(REQUESTS, 10, inbox.take), events=diary.events)
+    diary.wait_for("ready")
+    doors.send(message("requests", "again"))
+    generation, link = inbox.next()._channel, link_of(door)  # type: ignore[attr-defined]
+    with link.gate:
+        generation._finished.append((99, Verdict.ACK))
+        assert link._write()
+        deadline = time.monotonic() + 0.3
+        while generation.channel.connection is not None and time.monotonic() < deadline:
+            pass  # were it answered now, what follows would be an error of the connection
+        generation._finished.append((98, Verdict.ACK))
+        assert link._write()
+    inbox.next().settle(Verdict.ACK)
+    rabbit.wait_until_drained("requests")
+    door.publish(message("nowhere")).wait(soon())
+    assert diary.names == ["ready"]
+
+
 def test_a_channel_that_is_closed_again_and_again_costs_the_connection_and_no_message(
     doors: Doors, rabbit: VHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,10 +298,33 @@ def test_a_stop_that_has_a_queue_to_delete_gives_a_paused_broker_up_at_the_deadl
         assert mf_threads() == []
 
 
+def test_a_stop_on_top_of_another_has_nothing_to_delete(
+    own_node: RabbitMQNode, hurt: VHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, leave = Event(), Event()
+
+    def on_message(_delivery: Delivery) -> None:
+        entered.set()
+        leave.wait(SECONDS)
+
+    doors = Doors(RabbitMQBroker(hurt.uri, heartbeat=0))
+    door = doors.duplex(Subscription(MINE, 10, on_message, delete_at_stop=True))
+    assert door.wait_ready(soon())
+    doors.send(message("mine"))
+    assert entered.wait(SECONDS)
+    with own_node.paused():
+        for _ in range(3):
+            door.stop(time.monotonic())
+        leave.set()
+        door.stop(soon())
+    doors.close()
+    assert [record.getMessage().count("could not be deleted") for record in caplog.records] == [1]
+
+
 def test_a_queue_that_may_not_be_deleted_stays_behind_with_a_word(
     own_node: RabbitMQNode, hurt: VHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The refusal closes a channel, which is not the one that requests are acknowledged on."""
+    """The refusal closes a channel, which is not the one that requests are acknowledged on, not even right then."""
     user = f"server-{hurt.name}"
     own_node.call(f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"secret">>, <<"t">>).')
     permit(own_node, hurt, user, configure=".*")
@@ -291,8 +337,13 @@ def test_a_queue_that_may_not_be_deleted_stays_behind_with_a_word(
     delivery = inbox.next()
     permit(own_node, hurt, user, configure="^$")
     caplog.set_level(logging.WARNING, "micro_framework")
-    door.publish(message("nowhere")).add_done_callback(lambda _error: delivery.settle(Verdict.ACK))
-    door.stop(soon())
+    settling = logging.Handler()
+    settling.emit = lambda record: delivery.settle(Verdict.ACK)  # type: ignore[method-assign]
+    consumer_module.logger.addHandler(settling)
+    try:
+        door.stop(soon())
+    finally:
+        consumer_module.logger.removeHandler(settling)
     [record] = caplog.records
     assert "could not be deleted" in record.getMessage()
     assert "'mine'" in record.getMessage()
