@@ -19,6 +19,7 @@ from micro_framework.routes import CallbackRoute
 from micro_framework.runner import Runner
 from micro_framework.testing import ManualClock, running, wait_for
 from micro_framework.testing.broker_state import VHost
+from micro_framework.wire.errors import REGISTERED_EXCEPTIONS
 from tests.outside import Outside
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -82,6 +83,49 @@ def test_the_first_service_stops_cleanly_on_rabbitmq(rabbit):
     with started(command, EXAMPLES / "first_service", AMQP_URI=rabbit.uri) as process:
         rabbit.wait_for_consumers("evt-payments-payment_received--shipping.ship", timeout=DEADLINE)
         assert ended(process) == 0
+
+
+@pytest.fixture
+def rpc_example(monkeypatch):
+    """The services of the RPC example, and what its script calls itself."""
+    folder = EXAMPLES / "rpc"
+    monkeypatch.syspath_prepend(str(folder))
+    yield {name: runpy.run_path(str(folder / f"{name}.py"), run_name=name) for name in NAMES}
+    for name in ("errors", *NAMES):
+        sys.modules.pop(name, None)
+    REGISTERED_EXCEPTIONS.pop("errors.NoFunds", None)
+
+
+NAMES = ("payments", "orders", "place_orders")
+PLACED = """\
+orders offers create - Create an order for some items, and charge the customer for it.
+{'amount': 14, 'charge': 'charge-7-14'}
+{'refused': '7 cannot pay 1000000'}
+RemoteError - RemoteError KeyError 'unicorn'
+UnknownService - Unknown service `invoices`
+"""
+
+
+def test_the_services_of_the_rpc_example_answer_its_script(rpc_example, monkeypatch, capsys, caplog):
+    script = rpc_example["place_orders"]["main"]
+    with running(rpc_example["orders"]["Orders"], rpc_example["payments"]["Payments"]) as runner:
+        monkeypatch.setitem(script.__globals__, "URI", runner.settings.amqp_uri)
+        script()
+    assert capsys.readouterr().out == PLACED
+    assert "4111" not in caplog.text
+
+
+def test_the_rpc_example_runs_on_rabbitmq(rabbit: VHost):
+    folder, uri = EXAMPLES / "rpc", rabbit.uri
+    run = [sys.executable, "-m", "micro_framework", "run", "orders", "payments", "--config", "config.yaml"]
+    with started(run, folder, AMQP_URI=uri) as services:
+        rabbit.wait_for_consumers("rpc-orders", "rpc-payments", timeout=DEADLINE)
+        script = [sys.executable, "place_orders.py"]
+        variables = os.environ | {"AMQP_URI": uri, "PYTHONPATH": str(EXAMPLES.parent)}
+        done = subprocess.run(script, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=True)
+        assert (done.stdout, done.stderr) == (PLACED, "")
+        assert ended(services) == 0
+    assert sorted(rabbit.queues()) == ["rpc-orders", "rpc-payments"]
 
 
 class Source:

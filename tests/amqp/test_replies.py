@@ -596,3 +596,46 @@ class Echo:
     @RPCListener()
     def echo(self, value):
         return value
+
+
+@pytest.mark.fault
+@pytest.mark.timeout(300)
+def test_a_broker_killed_twice_under_load_leaves_no_call_without_an_outcome(
+    own_node: RabbitMQNode, soak_size: Callable[[int], int]
+) -> None:
+    vhost = own_node.vhost()
+    config = {"AMQP_URI": vhost.uri, "HEARTBEAT": 2, "MAX_WORKERS": 20}
+    callers, each = 20, soak_size(25)
+    answered, late = threading.Semaphore(0), 60.0
+    outcomes: list[Any] = []
+
+    def call_in_turn(echo: ServiceProxy, number: int) -> None:
+        for count in range(each):
+            value, began = [number, count], time.monotonic()
+            try:
+                outcomes.append(echo.echo.with_timeout(late)(value) == value)
+            except (RPCTimeout, ReplyQueueLost, PublishError) as error:
+                outcomes.append(error)
+            assert time.monotonic() - began < late + 30
+            answered.release()
+
+    with running(Echo, config=config), running(Calling, config=config) as runner:
+        echo = ServiceProxy(proxy_of(runner)._caller, "echo")
+        with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+            working = [pool.submit(call_in_turn, echo, number) for number in range(callers)]
+            for _ in range(2):
+                for _ in range(callers * each // 3):
+                    assert answered.acquire(timeout=120)
+                own_node.kill()
+                own_node.start()
+            for done in working:
+                done.result(240)
+        assert len(outcomes) == callers * each
+        assert [outcome for outcome in outcomes if outcome is not True and not isinstance(outcome, Exception)] == []
+        # A broker that is killed keeps what is durable and persistent: nobody need have had an error.
+        assert outcomes.count(True) >= len(outcomes) - 2 * callers
+        assert len(door_of(runner).pending) == 0
+        vhost.wait_until_drained("rpc-echo", timeout=60)
+    assert mf_threads_of_calls() == []
+    assert sorted(vhost.queues()) == ["rpc-echo"]
+    vhost.wait_for(lambda _: not vhost.connections(), what="the connections to end")
