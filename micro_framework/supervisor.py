@@ -66,7 +66,8 @@ class Supervisor:
 
     Args:
         main: What each copy runs, see `CopyMain`.
-        arguments: What it gets besides the `Copy`; they are pickled for each copy that is started.
+        arguments: What it gets besides the `Copy`; they are pickled for each copy that is started. A socket among them
+            (a port that all copies listen to) is passed on.
         settings: ``PROCESSES`` says how many copies, ``SHUTDOWN_TIMEOUT`` how long their running calls have at the end.
     """
 
