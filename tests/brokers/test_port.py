@@ -9,9 +9,10 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
-    "Broker": ["consumer", "description", "publisher"],
+    "Broker": ["consumer", "description", "locks", "publisher"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
     "Publisher": ["declare", "delay", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
+    "Locks": ["announce", "ready", "start", "stop", "wait_ready", "want"],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
@@ -32,6 +33,7 @@ def test_a_broker_takes_and_gives_what_the_port_says(any_broker: Broker, doors: 
         "Broker": any_broker,
         "Consumer": consumer,
         "Publisher": doors.common_publisher,
+        "Locks": any_broker.locks("test"),
         "Confirmation": confirmation,
         "Delivery": inbox.next(),
     }

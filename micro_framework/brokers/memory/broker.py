@@ -5,6 +5,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from micro_framework.brokers.memory.consumer import MemoryConsumer
+from micro_framework.brokers.memory.locks import MemoryLocks
 from micro_framework.brokers.memory.publisher import MemoryPublisher
 from micro_framework.brokers.memory.server import MemoryServer
 from micro_framework.exceptions import BrokerError, ConfigError
@@ -64,6 +65,9 @@ class MemoryBroker:
 
     def publisher(self, name: str) -> MemoryPublisher:
         return MemoryPublisher(self, self._server, name)
+
+    def locks(self, name: str) -> MemoryLocks:
+        return MemoryLocks(self, self._server, name)
 
     def drop_connections(self) -> None:
         """For tests: every open door loses its connection as if the broker had gone, and connects again at once.

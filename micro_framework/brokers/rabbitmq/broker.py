@@ -6,6 +6,7 @@ from typing import Any
 from micro_framework.brokers.rabbitmq.consumer import RabbitMQConsumer
 from micro_framework.brokers.rabbitmq.declarations import Adoptions
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
+from micro_framework.brokers.rabbitmq.locks import LOCK_HEARTBEAT, RabbitMQLocks
 from micro_framework.brokers.rabbitmq.publisher import RabbitMQPublisher
 
 __all__ = ["RabbitMQBroker"]
@@ -61,8 +62,12 @@ class RabbitMQBroker:
     def publisher(self, name: str) -> RabbitMQPublisher:
         return RabbitMQPublisher(name, self._endpoints(), self._adoptions, delayed_by_plugin=self._delayed_by_plugin)
 
-    def _endpoints(self) -> Endpoints:
-        return Endpoints(self._uri, **self._options)
+    def locks(self, name: str) -> RabbitMQLocks:
+        heartbeat = min(self._options["heartbeat"] or LOCK_HEARTBEAT, LOCK_HEARTBEAT)
+        return RabbitMQLocks(name, self._endpoints(heartbeat=heartbeat))
+
+    def _endpoints(self, **options: Any) -> Endpoints:
+        return Endpoints(self._uri, **{**self._options, **options})
 
     def __str__(self) -> str:
         return self._description
