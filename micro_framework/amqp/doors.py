@@ -1,4 +1,4 @@
-"""The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for both."""
+"""The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for all."""
 
 import time
 from collections.abc import Hashable, Sequence
@@ -18,7 +18,7 @@ from micro_framework.exceptions import BrokerError, ConfigError
 from micro_framework.extensions import Extension, Host
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["BrokerSource", "ConsumerDoor", "PublisherDoor"]
+__all__ = ["BrokerSource", "ConsumerDoor", "PublisherDoor", "SharedDoor"]
 
 CLOSE_BUDGET = 5.0
 """Seconds that a connection may take to cancel its consumers, and to write what is left and close."""
@@ -59,7 +59,7 @@ class BrokerSource(Extension):
 
 
 class SharedDoor(Extension):
-    """What the two kinds of doors have in common: they connect when started, and report to the runner."""
+    """What all kinds of doors have in common: they connect when started, and report to the runner."""
 
     source = BrokerSource()
     door: Door

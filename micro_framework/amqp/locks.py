@@ -41,9 +41,7 @@ class BrokerLocks(SharedDoor, ClusterLocks):
             DeclarationError: Another timer of this process has that name.
         """
         if name in self.names:
-            problem = (
-                f"{name}: a method may carry one TimeEntrypoint(cluster=True); give the second a method of its own"
-            )
+            problem = f"{name}: a method carries one TimeEntrypoint(cluster=True) at most; the other needs its own"
             raise DeclarationError("the service cannot run as it is declared", [problem])
         self.names.add(name)
         self.used = True
