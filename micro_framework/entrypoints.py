@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 from zoneinfo import ZoneInfo
 
 from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome
-from micro_framework.extensions import Extension
+from micro_framework.cluster import ClusterLocks, ClusterTimer, cluster_locks
+from micro_framework.extensions import Extension, Host
 from micro_framework.identifiers import new_identifier
 from micro_framework.parking import Failure
-from micro_framework.schedule import cron_problem, next_in_cron
+from micro_framework.schedule import cron_problem, next_in_cron, next_multiple
 from micro_framework.timers import IntervalTimer, Timer, WallTimer
 from micro_framework.wire.headers import new_call_id
 
@@ -35,6 +37,12 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+SHORTEST_SHARED = 0.001
+"""Seconds: the grid of a cluster-wide interval is counted in whole microseconds."""
+
+LONGEST_NAME = 255
+"""Bytes of a queue's name: AMQP 0-9-1 sends it as a short string."""
 
 DECLARED = "__micro_framework_routes__"
 
@@ -249,6 +257,10 @@ class TimeEntrypoint(Entrypoint):
     itself. An interval's grid begins with the service and goes by a clock that never jumps; cron goes by the wall
     clock, and ticks once where several points were slept through.
 
+    With ``cluster``, one replica ticks for all: they agree through the broker, and another one goes on where the one
+    before was when that ends, dies or hangs (within ten seconds). The grid of an interval is then the wall clock's:
+    the multiples of the interval since 1970, UTC.
+
     A route's ``backoff`` keeps the failed tick in this process: until it is over no other tick comes, and a restart
     forgets it.
 
@@ -257,13 +269,15 @@ class TimeEntrypoint(Entrypoint):
         eager: Whether to tick at the start too.
         cron: Five fields, as Debian's cron has them: ``*/5 * * * *``.
         timezone: The IANA name of the time zone that ``cron`` is meant in.
-        cluster: Not built yet.
+        cluster: Whether one replica ticks for all.
     """
 
     retryable = True
     translatable = False
     result_needed = False
     arguments = ()
+    locks: ClusterLocks
+    """Who says which replica ticks, once bound with ``cluster``."""
 
     def __init__(
         self,
@@ -281,11 +295,34 @@ class TimeEntrypoint(Entrypoint):
         self.cluster = cluster
 
     def problems(self) -> list[str]:
-        """Arguments that do not fit, or ask for what is not built yet."""
+        """Arguments that do not fit, and a broker that is missing."""
         found = [*timing_problems(self.interval, self.cron), *zone_problems(self.timezone, self.cron)]
+        return [*found, *self.cluster_problems()] if self.cluster else found
+
+    def cluster_problems(self) -> Iterator[str]:
+        """What keeps the replicas from agreeing."""
+        if self.interval is not None and is_duration(self.interval) and self.interval < SHORTEST_SHARED:
+            yield f"TimeEntrypoint(cluster=True) needs an interval of at least {SHORTEST_SHARED} s, not {self.interval}"
+        if hasattr(self, "host") and not self.host.settings.amqp_uri:
+            yield "TimeEntrypoint(cluster=True) needs AMQP_URI: replicas agree through the broker which of them ticks"
+        if hasattr(self, "route") and (size := len(self.lock_name.encode())) > LONGEST_NAME:
+            yield f"the name of its lock has {size} bytes and AMQP takes {LONGEST_NAME}; shorten service or method"
+
+    @property
+    def lock_name(self) -> str:
+        """What the replicas agree on; the same in all of them."""
+        return f"mf-timer.{self.route.service}.{self.route.method}"
+
+    def claim(self) -> str | None:
+        """A lock belongs to one method."""
+        return f"the lock {self.lock_name!r}" if self.cluster else None
+
+    def bind(self, host: Host) -> Self:
+        """A cluster-wide timer shares the locks of the process."""
+        bound = super().bind(host)
         if self.cluster:
-            found.append("TimeEntrypoint(cluster=True) is not built yet; without it every replica ticks")
-        return found
+            bound.locks = host.shared.get(cluster_locks(), host)
+        return bound
 
     def described(self) -> dict[str, Any]:
         """Its interval."""
@@ -297,16 +334,20 @@ class TimeEntrypoint(Entrypoint):
 
     def setup(self) -> None:
         """Make the timer; forget any earlier run."""
-        self.put_off: int | None = None  # the number of the retry that waits
         self.timer = self.make_timer()
 
     def make_timer(self) -> Timer:
         """What decides when to tick."""
         clock, interval, cron = self.host.clock, self.interval, self.cron
-        if cron is None:
+        if cron is not None:
+            next_after = partial(next_in_cron, cron, zone_called(self.timezone))
+        elif self.cluster:
+            next_after = partial(next_multiple, interval or 0)
+        else:
             return IntervalTimer(clock, self.go, interval or 0)
-        zone = zone_called(self.timezone)
-        return WallTimer(clock, self.go, lambda after: next_in_cron(cron, zone, after))
+        if self.cluster:
+            return ClusterTimer(clock, self.go, next_after, self.locks, self.lock_name)
+        return WallTimer(clock, self.go, next_after)
 
     def start(self) -> None:
         """Begin to tick; an eager one ticks once everything is ready, so that what the call sends finds its queues."""
@@ -320,9 +361,9 @@ class TimeEntrypoint(Entrypoint):
         """Tick no more; a call that runs may finish, and if it fails now it is not tried again."""
         self.retryable = False
         self.timer.stop()
-        if self.put_off is not None:
+        if self.timer.put_off:
             where = f"{self.route.service}.{self.route.method}"
-            logger.warning("%s: retry %s of a failed tick is left out: the service ends", where, self.put_off)
+            logger.warning("%s: a failed tick waited to be tried again, and is left out: the service ends", where)
 
     def go(self) -> None:
         """Have the target called: the first attempt of a tick."""
@@ -330,7 +371,6 @@ class TimeEntrypoint(Entrypoint):
 
     def submit(self, attempt: Attempt) -> None:
         """Queue an attempt for a worker."""
-        self.put_off = None
         self.route.submit(Tick(attempt))
 
     def to_call(self, item: Tick) -> Call:
@@ -349,7 +389,6 @@ class TimeEntrypoint(Entrypoint):
 
     def retry(self, item: Tick, attempt: Attempt, delay: int) -> None:
         """Call again in ``delay`` milliseconds; the timer waits for that."""
-        self.put_off = attempt.retry_count
         self.timer.again(delay / 1000, lambda: self.submit(attempt))
 
 

@@ -40,6 +40,7 @@ class Timer:
         self.go = go
         self.guard = RLock()  # reentrant: a clock that is turned by hand rings at once what is due already
         self.alarm: Alarm | None = None
+        self.put_off = False  # whether `again` waits
         self.stopped = False
 
     def begin(self) -> None:
@@ -56,7 +57,13 @@ class Timer:
 
     def again(self, seconds: float, go: Callable[[], None]) -> None:
         """Before `wait_for_next`: call ``go`` in so many seconds, unless stopped by then."""
-        self.ring_in(seconds, go)
+
+        def ring() -> None:
+            self.put_off = False
+            go()
+
+        self.put_off = True
+        self.ring_in(seconds, ring)
 
     def ring_in(self, seconds: float, callback: Callable[[], None]) -> None:
         """Set the alarm, in place of one that is set."""
@@ -120,7 +127,7 @@ class WallTimer(Timer):
     def tick_now(self) -> None:
         with self.guard:
             self.busy = True
-        self.ring_in(0, self.tick)
+        self.ring_in(0, lambda: self.tick(self.clock.utcnow()))
 
     def wait_for_next(self) -> None:
         with self.guard:
@@ -147,9 +154,9 @@ class WallTimer(Timer):
                 self.ring_in(min((self.due - now).total_seconds(), LOOK_SECONDS), self.look)
                 return
             self.busy = True
-            self.see(now)
-        self.tick()
+        self.tick(now)
 
-    def tick(self) -> None:
-        """A point has come."""
+    def tick(self, now: datetime) -> None:
+        """A point has come, the last of those up to now."""
+        self.see(now)
         self.go()

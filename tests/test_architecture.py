@@ -21,7 +21,7 @@ FLOORS = {
     1: ["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
-        *["channel", "parentage"],
+        *["cluster", "channel", "parentage"],
     ],
     3: [
         *["runner", "supervisor", "seats", "copies", "parcels", "signals"],
@@ -38,7 +38,8 @@ CHAINS = [
     ["targets", "dependencies"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
-    ["entrypoints", "timers", "clock"],
+    ["entrypoints", "cluster", "timers", "clock"],
+    ["cluster", "extensions"],
     ["runner", "assembly", "services", "routes", "spawners", "workers"],
     ["runner", "supervisor", "seats", "copies", "signals"],
     ["runner", "parcels", "assembly"],

@@ -377,7 +377,6 @@ def parking(entrypoint: Entrypoint, dead_letter: bool | None = True) -> Route:
             parking(QueueListener("a", requeue_on_error=True)),
             "QueueListener('a'): requeue_on_error=True puts a failed message back for ever; leave out that or dead_let",
         ),
-        (Route(target, TimeEntrypoint(1, cluster=True)), "TimeEntrypoint(cluster=True) is not built yet"),
         (CallbackRoute(target, EVENT), "a CallbackRoute needs callback_function_path= or callback_target="),
         (RunnerContext([timer()], worker_mode="process"), "WORKER_MODE process does not go with AMQP_URI memory://"),
         (
@@ -513,3 +512,24 @@ def test_a_dependency_that_nobody_names_is_warned_of_once(
     found = [record.getMessage() for record in caplog.records]
     assert len(found) == warnings
     assert all("its signature does not name the dependency 'dispatch', so it is not passed" in text for text in found)
+
+
+def test_a_cluster_wide_timer_without_a_broker_is_refused_by_name() -> None:
+    settings = Settings.from_mapping({})
+    with pytest.raises(DeclarationError) as caught:
+        assemble([timer_for_all()], settings, ManualClock(), Lifecycle(), [])
+    assert "Timer.tick: TimeEntrypoint(cluster=True) needs AMQP_URI: replicas agree through" in str(caught.value)
+
+
+def timer_for_all(method: str = "tick") -> type:
+    return type("Timer", (), {"name": "timer", method: TimeEntrypoint(1, cluster=True)(lambda self: None)})
+
+
+def test_the_lock_of_a_cluster_wide_timer_has_a_name_that_fits() -> None:
+    (problem,) = problems_of(timer_for_all("t" * 250))
+    assert "the name of its lock has 265 bytes and AMQP takes 255; shorten service or method" in problem
+
+
+def test_two_services_of_one_name_cannot_share_a_lock() -> None:
+    (problem,) = problems_of(timer_for_all(), timer_for_all())
+    assert "would share the lock 'mf-timer.timer.tick'" in problem

@@ -65,7 +65,7 @@ def test_by_default_every_call_is_prepared_as_it_is() -> None:
         ({"cron": "0 3 * * *", "timezone": ""}, "there is no time zone ''"),
         ({"cron": "0 3 * * *", "timezone": None}, "there is no time zone None"),
         ({"interval": 5, "timezone": "Asia/Tokyo"}, "timezone='Asia/Tokyo' says nothing to an interval; leave it out"),
-        ({"interval": 1, "cluster": True}, "TimeEntrypoint(cluster=True) is not built yet"),
+        ({"interval": 0.0001, "cluster": True}, "needs an interval of at least 0.001 s, not 0.0001"),
     ],
 )
 def test_a_timers_arguments_are_checked(arguments: dict[str, Any], problem: str) -> None:
@@ -250,7 +250,7 @@ def test_a_retry_that_waits_at_the_stop_is_left_out_and_says_so(
     failing = Failing(clock, AsyncBackOff(max_retries=2, interval=30_000))
     with running(failing.service, clock=clock) as runner, wait_for(runner, "Service.tick"):
         clock.advance(100)
-    assert "failing.tick: retry 1 of a failed tick is left out: the service ends" in caplog.text
+    assert "failing.tick: a failed tick waited to be tried again, and is left out: the service ends" in caplog.text
     clock.advance(1000)
     assert failing.attempt() == (1100, 0)
     assert failing.attempts.empty()

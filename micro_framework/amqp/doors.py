@@ -1,4 +1,4 @@
-"""The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for both."""
+"""The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for all."""
 
 import math
 import threading
@@ -65,7 +65,7 @@ class BrokerSource(Extension):
 
 
 class SharedDoor(Extension):
-    """What the two kinds of doors have in common: they connect when started, and report to the runner."""
+    """What all kinds of doors have in common: they connect when started, and report to the runner."""
 
     source = BrokerSource()
     door: Door

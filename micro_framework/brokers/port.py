@@ -3,8 +3,8 @@
 A `Broker` hands out doors. A `Consumer` is one consuming connection: it declares queues, delivers messages to callbacks
 and takes their verdicts. A `Publisher` is one publishing connection: it declares exchanges, publishes with confirms,
 and delays. A `Duplex` is both on one connection, for RPC. All connect on their own, keep what was declared, and bring
-it back after every loss of the connection; the callers only see that nothing is confirmed meanwhile. A `Browser` is one
-connection for people who look into queues.
+it back after every loss of the connection; the callers only see that nothing is confirmed meanwhile. A `Locks` is one
+connection that holds names, or waits for them, and a `Browser` one for people who look into queues.
 
 Rules that both implementations keep, and that the contract tests (``tests/brokers/test_contract_*.py``) hold them to:
 
@@ -34,6 +34,8 @@ __all__ = [
     "Door",
     "DoorEvents",
     "Duplex",
+    "Lock",
+    "Locks",
     "Publication",
     "Publisher",
     "Subscription",
@@ -349,6 +351,44 @@ class Browser(Door, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A name that one connection in the whole cluster holds at a time; when that ends, another one gets it.
+
+    The functions are called on the door's thread, must return at once and must not raise.
+
+    Args:
+        name: The name; on RabbitMQ that of a queue.
+        on_joined: Called with whether this door holds it, once that is known; again after every reconnect, for a lost
+            connection holds nothing.
+        on_held: This door has waited for it and holds it now.
+        on_word: Called with every word that is announced while this door takes part, its own ones included.
+    """
+
+    name: str
+    on_joined: Callable[[bool], None]
+    on_held: Callable[[], None]
+    on_word: Callable[[str], None]
+
+
+class Locks(Door, Protocol):
+    """One connection that holds names, or waits for them."""
+
+    def want(self, lock: Lock) -> None:
+        """Take part from the next start on. Call before `start`."""
+
+    def announce(self, name: str, word: str, done: Callable[[bool], None]) -> None:
+        """Tell everybody who takes part a word, if this door holds the name; returns at once. Thread safe.
+
+        Args:
+            name: The name of a lock that this door wants.
+            word: What to tell.
+            done: Called once: with True, after this door's own ``on_word``, when the broker has handed the word out and
+                this door held the name then; with False when it does not hold it. In the latter case `Lock.on_joined`
+                or `Lock.on_held` has been called since, or will be when it does.
+        """
+
+
 class Broker(Protocol):
     """A broker as reached by one URI."""
 
@@ -371,3 +411,6 @@ class Broker(Protocol):
 
     def browser(self, name: str) -> Browser:
         """A new connection that looks into queues; ``name`` as in `consumer`."""
+
+    def locks(self, name: str) -> Locks:
+        """A new connection for locks; ``name`` as in `consumer`."""

@@ -18,6 +18,8 @@ from micro_framework.brokers.port import (
     Delivery,
     DoorEvents,
     Duplex,
+    Lock,
+    Locks,
     Publication,
     Publisher,
     Subscription,
@@ -181,12 +183,42 @@ class Told:
             assert self.times == times
 
 
+class Contender:
+    """Takes part in one lock and writes down what it is told."""
+
+    def __init__(self, door: Locks, name: str) -> None:
+        self.door = door
+        self.name = name
+        self.news: SimpleQueue[str] = SimpleQueue()
+        self.words: SimpleQueue[str] = SimpleQueue()
+        door.want(
+            Lock(
+                name,
+                on_joined=lambda held: self.news.put("joined, holds" if held else "joined, waits"),
+                on_held=lambda: self.news.put("holds"),
+                on_word=self.words.put,
+            )
+        )
+
+    def next_news(self, seconds: float = 3 * SECONDS) -> str:
+        return self.news.get(timeout=seconds)
+
+    def next_word(self) -> str:
+        return self.words.get(timeout=SECONDS)
+
+    def announce(self, word: str) -> bool:
+        """Whether it was handed out while this one held the lock."""
+        answers: SimpleQueue[bool] = SimpleQueue()
+        self.door.announce(self.name, word, answers.put)
+        return answers.get(timeout=SECONDS)
+
+
 class Doors:
     """Opens doors to one broker and closes them after the test."""
 
     def __init__(self, broker: Broker) -> None:
         self.broker = broker
-        self.opened: list[Consumer | Publisher | Browser] = []
+        self.opened: list[Consumer | Publisher | Browser | Locks] = []
         self._publisher: Publisher | None = None
         self._delaying: dict[str, Publisher] = {}
 
@@ -237,6 +269,13 @@ class Doors:
         browser.start(events or DoorEvents())
         assert browser.wait_ready(soon())
         return browser
+
+    def contender(self, name: str, events: DoorEvents | None = None) -> "Contender":
+        """Somebody who takes part in a lock, on a connection of their own."""
+        contender = Contender(self.broker.locks(f"test-{len(self.opened)}"), name)
+        self.opened.append(contender.door)
+        contender.door.start(events or DoorEvents())
+        return contender
 
     def declare(self, *queues: Queue) -> None:
         """Declare queues that stay when the door closes."""
@@ -319,6 +358,9 @@ class DuplexOnly:
 
     def browser(self, name: str) -> Browser:
         return self.broker.browser(name)
+
+    def locks(self, name: str) -> Locks:
+        return self.broker.locks(name)
 
     def duplex(self, name: str) -> Duplex:
         return self.broker.duplex(name)

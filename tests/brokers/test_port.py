@@ -9,7 +9,7 @@ from micro_framework.wire.messages import Properties
 from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
-    "Broker": ["browser", "consumer", "description", "duplex", "durable_after", "publisher"],
+    "Broker": ["browser", "consumer", "description", "duplex", "durable_after", "locks", "publisher"],
     "Browser": ["count", "get", "ready", "release", "start", "stop", "wait_ready"],
     "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
     "Publisher": ["declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
@@ -17,6 +17,7 @@ PROTOCOLS = {
         "cancel", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "subscribe",
         "wait_ready",
     ],
+    "Locks": ["announce", "ready", "start", "stop", "wait_ready", "want"],
     "Confirmation": ["add_done_callback", "wait"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
@@ -39,6 +40,7 @@ def test_a_broker_takes_and_gives_what_the_port_says(any_broker: Broker, doors: 
         "Consumer": consumer,
         "Publisher": doors.common_publisher,
         "Duplex": any_broker.duplex("unused"),
+        "Locks": any_broker.locks("test"),
         "Confirmation": confirmation,
         "Delivery": inbox.next(),
     }

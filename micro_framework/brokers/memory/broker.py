@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 from micro_framework.brokers.memory.browser import MemoryBrowser
 from micro_framework.brokers.memory.consumer import MemoryConsumer
 from micro_framework.brokers.memory.duplex import MemoryDuplex
+from micro_framework.brokers.memory.locks import MemoryLocks
 from micro_framework.brokers.memory.publisher import MemoryPublisher
 from micro_framework.brokers.memory.server import MemoryServer
 from micro_framework.exceptions import BrokerError, ConfigError
@@ -77,6 +78,9 @@ class MemoryBroker:
 
     def browser(self, name: str) -> MemoryBrowser:
         return MemoryBrowser(self, self._server, name)
+
+    def locks(self, name: str) -> MemoryLocks:
+        return MemoryLocks(self, self._server, name)
 
     def delete_queue(self, name: str) -> None:
         """For tests: delete a queue as an operator would; its consumers are told, and declare it again."""

@@ -1,7 +1,7 @@
 """The broker's side: exchanges, queues, and one lock around them that all doors share."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from threading import RLock, Thread
 from time import monotonic
@@ -13,7 +13,7 @@ from micro_framework.brokers.memory.routing import MATCHERS, Routes
 from micro_framework.exceptions import BrokerRefused, PublishError, UnknownExchange, Unroutable
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["Connection", "MemoryServer", "StoredExchange"]
+__all__ = ["Connection", "Contender", "MemoryServer", "StoredExchange"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +34,13 @@ class Connection(Protocol):
 
     def regain_connection(self) -> None:
         """It can connect again, and should at once."""
+
+
+class Contender(Protocol):
+    """What the server sees of a door that takes part in locks."""
+
+    def hold(self, name: str) -> None:
+        """The lock is this door's now."""
 
 
 class StoredExchange:
@@ -58,6 +65,7 @@ class MemoryServer:
         self._exchanges = {exchange.name: StoredExchange(exchange) for exchange in PREDECLARED}
         self._queues: dict[str, StoredQueue] = {}
         self._doors: list[Connection] = []
+        self._contenders: dict[str, list[Contender]] = {}  # by the name of a lock, the holder first
         self._timer = DelayTimer(name or "default", self.lock)
 
     # Doors
@@ -178,6 +186,28 @@ class MemoryServer:
         """Delete the queues that belong to a connection: it is gone."""
         for queue in [queue for queue in self._queues.values() if queue.owner is owner]:
             self._delete_queue(queue)
+
+    # Locks
+
+    def join(self, name: str, contender: Contender) -> bool:
+        """Take part in a lock; whether it is held by this one at once."""
+        contenders = self._contenders.setdefault(name, [])
+        contenders.append(contender)
+        return contenders[0] is contender
+
+    def leave(self, name: str, contender: Contender) -> None:
+        """Take part no more; the next in line holds the lock. Idempotent."""
+        contenders = self._contenders.get(name, [])
+        if contender not in contenders:
+            return
+        held = contenders[0] is contender
+        contenders.remove(contender)
+        if held and contenders:
+            contenders[0].hold(name)
+
+    def contenders(self, name: str) -> Sequence[Contender]:
+        """Who takes part in a lock, its holder first."""
+        return tuple(self._contenders.get(name, ()))
 
     # Publishing
 

@@ -9,6 +9,7 @@ from micro_framework.brokers.rabbitmq.declarations import Adoptions
 from micro_framework.brokers.rabbitmq.duplex import RabbitMQDuplex
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.link import Link, LinkFor
+from micro_framework.brokers.rabbitmq.locks import LOCK_HEARTBEAT, RabbitMQLocks
 from micro_framework.brokers.rabbitmq.publisher import RabbitMQPublisher
 
 __all__ = ["RabbitMQBroker"]
@@ -74,14 +75,18 @@ class RabbitMQBroker:
     def duplex(self, name: str) -> RabbitMQDuplex:
         return RabbitMQDuplex(self._link("duplex", name), self._adoptions, **self._delaying)
 
-    def _link(self, kind: str, name: str) -> LinkFor:
-        return lambda owner: Link(kind, name, self._endpoints(), owner)
+    def _link(self, kind: str, name: str, **options: Any) -> LinkFor:
+        return lambda owner: Link(kind, name, self._endpoints(**options), owner)
 
     def browser(self, name: str) -> RabbitMQBrowser:
         return RabbitMQBrowser(self._link("browser", name))
 
-    def _endpoints(self) -> Endpoints:
-        return Endpoints(self._uri, **self._options)
+    def locks(self, name: str) -> RabbitMQLocks:
+        heartbeat = min(self._options["heartbeat"] or LOCK_HEARTBEAT, LOCK_HEARTBEAT)
+        return RabbitMQLocks(self._link("locks", name, heartbeat=heartbeat))
+
+    def _endpoints(self, **options: Any) -> Endpoints:
+        return Endpoints(self._uri, **{**self._options, **options})
 
     def __str__(self) -> str:
         return self._description

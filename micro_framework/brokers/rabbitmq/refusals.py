@@ -8,7 +8,7 @@ import amqp
 from micro_framework.brokers.rabbitmq.endpoints import Address
 from micro_framework.exceptions import BrokerRefused
 
-__all__ = ["readable", "refusal_for"]
+__all__ = ["PASSING", "readable", "refusal_for"]
 
 PASSING = re.compile(r"connection limit|is down|in exclusive use|home node|timed out", re.IGNORECASE)
 """Words in an answer of a refusing kind that say it may change by itself."""
