@@ -129,7 +129,8 @@ class PublisherDoor(SharedDoor):
 
     def setup(self) -> None:
         """Make the door."""
-        self.door = self.source.broker.publisher("publisher")
+        process = self.host.process
+        self.door = self.source.broker.publisher(f"publisher of {process}" if process else "publisher")
 
     def use(self, exchanges: tuple[Exchange, ...] = (), queues: tuple[Queue, ...] = ()) -> None:
         """Connect once started, and declare these. Call in ``setup``."""
