@@ -116,6 +116,7 @@ class Host:
         clock: The runner's clock.
         lifecycle: Where to report readiness and failures.
         shared: The runner's shared extensions.
+        process: The name of the worker process it is in, empty in the service's own; for names of connections.
     """
 
     settings: Settings
@@ -126,6 +127,7 @@ class Host:
     clock: Clock
     lifecycle: Lifecycle
     shared: "SharedExtensions"
+    process: str = ""
 
 
 class Extension:

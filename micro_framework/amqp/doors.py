@@ -204,7 +204,8 @@ class PublisherDoor(SharedDoor):
 
     def setup(self) -> None:
         """Make the door."""
-        self.door = self.source.broker.publisher("publisher")
+        process = self.host.process
+        self.door = self.source.broker.publisher(f"publisher of {process}" if process else "publisher")
         self.beginning = threading.Lock()
         self.begun = self.ended = False
 

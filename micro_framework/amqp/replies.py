@@ -68,7 +68,8 @@ class ReplyDoor(SharedDoor):
         self.identifier = new_identifier()
         self.queue = reply_queue(self.host.service, self.identifier, exchange)
         self.pending = PendingCalls("rpc", self.decode, self.give_up)
-        self.door = self.source.broker.duplex("rpc-client")
+        process = self.host.process
+        self.door = self.source.broker.duplex(f"rpc-client of {process}" if process else "rpc-client")
         self.door.declare((exchange,))
         self.door.subscribe(
             Subscription(self.queue, PREFETCH, self.on_reply, on_lost=self.on_lost, delete_at_stop=True)

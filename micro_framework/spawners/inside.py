@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -49,6 +49,12 @@ ORPHANED = 3
 
 PR_SET_PDEATHSIG = 1
 
+SIGNALS_OF_THE_SERVICE: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+}
+"""Signals that come to the service and its processes together, with the handlers that Python begins with."""
+
 
 class Problems(Exception):
     """What is wrong with the service's targets.
@@ -66,6 +72,8 @@ def main() -> None:
     """The process; `child.launched` wrote its arguments."""
     name, service, *descriptors = sys.argv[1:]
     calls, control, marker, birth = map(int, descriptors)
+    for descriptor in (calls, control, marker, birth):
+        os.set_inheritable(descriptor, False)  # they are nothing for the programs that a target starts
     bear_signals()
     die_with_service(int(service))
     live(name, Channel(socket.socket(fileno=calls)), Channel(socket.socket(fileno=control)), marker, birth)
@@ -73,12 +81,39 @@ def main() -> None:
 
 def bear_signals() -> None:
     """Let pass the signals that mean the service, and say where a crash happened."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS_OF_THE_SERVICE:
         # A handler of our own, not SIG_IGN: programs that a target starts would inherit that.
         signal.signal(number, passed)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS_OF_THE_SERVICE)
+    os.register_at_fork(before=forks.hold, after_in_parent=forks.let_go, after_in_child=forks.bear_no_more)
     with contextlib.suppress(Exception):  # there may be no stderr
         faulthandler.enable(all_threads=False)
+
+
+class Forks(threading.local):
+    """Processes that a target forks, with multiprocessing for one, are ended by those signals, from their beginning.
+
+    Until their handlers are what they should be, signals are held back.
+    """
+
+    mask: Iterable[int] = ()
+
+    def hold(self) -> None:
+        """Before a fork."""
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS_OF_THE_SERVICE)
+
+    def let_go(self) -> None:
+        """After it, here."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+
+    def bear_no_more(self) -> None:
+        """After it, in the new process."""
+        for number, handler in SIGNALS_OF_THE_SERVICE.items():
+            signal.signal(number, handler)
+        self.let_go()
+
+
+forks = Forks()
 
 
 def passed(number: int, frame: FrameType | None) -> None:
@@ -98,7 +133,7 @@ def live(name: str, calls: Channel, control: Channel, marker: int, birth: int) -
     """From the birth to the end."""
     threading.current_thread().name = name
     multiprocessing.current_process().name = name  # which is %(processName)s in log lines
-    reporter = Reporter(control)
+    reporter = Reporter(name, control)
     threading.Thread(target=end_with, args=[control], name="mf-service-watch", daemon=True).start()
     try:
         inhabitants = Inhabitants(born(read_all(birth)), reporter)
@@ -132,9 +167,14 @@ class Reporter:
 
     A report is a pickled tuple of built-in types: ``("started", warnings)``, ``("ready", None)``, ``("problems",
     texts)``, ``("failed", failure)`` for a set-up that raised, ``("refused", failure)`` for what ends the service.
+
+    Args:
+        name: The name of this process.
+        control: The channel.
     """
 
-    def __init__(self, control: Channel) -> None:
+    def __init__(self, name: str, control: Channel) -> None:
+        self.name = name
         self.control = control
         self.lock = threading.Lock()
 
@@ -232,7 +272,17 @@ class Inhabitants:
     def host(self, service: str) -> Host:
         """Where the extensions of a service are bound."""
         of = self.blueprint
-        return Host(of.settings, service, of.context, of.workers, of.prefetch, self.clock, self.lifecycle, self.shared)
+        return Host(
+            of.settings,
+            service,
+            of.context,
+            of.workers,
+            of.prefetch,
+            self.clock,
+            self.lifecycle,
+            self.shared,
+            self.reporter.name,
+        )
 
     def start(self) -> None:
         """Set up and start the dependencies, and tell the service.
@@ -248,13 +298,18 @@ class Inhabitants:
         for extension in self.ordered:
             self.begun.append(extension)
             perform(extension, "start")
+        self.is_ready()  # one that raises, raises here for the first time
         self.reporter.tell("started", self.warnings)
         self.is_up = True
         self.announce()
 
+    def is_ready(self) -> bool:
+        """Whether everything is connected right now."""
+        return all(extension.is_ready() for extension in self.begun)
+
     def announce(self) -> None:
         """Tell the service when everything is connected for the first time."""
-        if self.is_up and all(extension.is_ready() for extension in self.begun) and self.announced.acquire(False):
+        if self.is_up and self.is_ready() and self.announced.acquire(blocking=False):
             self.reporter.tell("ready")
             self.lifecycle.all_ready()
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from micro_framework.exceptions import DeclarationError, SetupFailed, WorkerDied
+from micro_framework.exceptions import DeclarationError, MicroFrameworkError, SetupFailed, WorkerDied
 from micro_framework.extensions import Lifecycle
 from micro_framework.spawners.child import Child, shared_file
 from micro_framework.spawners.failures import Failure, rebuilt
@@ -293,7 +293,7 @@ class Keeper:
             case ("problems", problems):
                 self.give_up(child, DeclarationError("the service cannot run as it is declared", problems))
             case ("failed", failure):
-                self.give_up(child, rebuilt(Failure(*failure), where=str(child)))
+                self.give_up(child, as_setup_failure(child, rebuilt(Failure(*failure), where=str(child))))
             case ("refused", failure):
                 self.lifecycle.fail(rebuilt(Failure(*failure), where=str(child)))
 
@@ -378,3 +378,12 @@ class Keeper:
                 self.dismiss(child)
             else:
                 child.process.kill()
+
+
+def as_setup_failure(child: Child, error: BaseException) -> MicroFrameworkError:
+    """What kept a process from being set up, as an error of the framework."""
+    if isinstance(error, MicroFrameworkError):
+        return error
+    failed = SetupFailed(f"{child} could not be set up: {type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed

@@ -4,6 +4,7 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,6 +52,20 @@ def test_a_missing_uri_names_both_ways_out(service: type) -> None:
 def test_an_unknown_serializer_is_refused_by_name(config: dict[str, Any]) -> None:
     with pytest.raises(DeclarationError, match="serializer 'nonsense' is not known; known are"):
         Runner([listening()], {"AMQP_URI": "memory://", **config})
+
+
+def test_the_publishing_connection_of_a_worker_process_is_called_after_it() -> None:
+    class Broker:
+        def publisher(self, name: str) -> str:
+            return name
+
+    (dependency,) = Runner([Sending], {"AMQP_URI": memory_uri()}).assembly.dependencies()
+    door: Any = dependency.publisher  # type: ignore[attr-defined]
+    door.source.broker = Broker()
+    for process, name in (("", "publisher"), ("mf-process-default-0", "publisher of mf-process-default-0")):
+        door.host = replace(door.host, process=process)
+        door.setup()
+        assert door.door == name
 
 
 def test_each_context_has_a_consuming_connection_of_its_own() -> None:

@@ -6,6 +6,7 @@ A `Telephone` lets a target that runs in another process tell the test something
 
 import asyncio
 import ctypes
+import multiprocessing
 import os
 import queue
 import signal
@@ -145,6 +146,16 @@ class Wrap(MessageTranslator):
         return threading.Lock() if message == "unsendable" else Wrapped(message)
 
 
+class Unbindable(Dependency[int]):
+    """Raises where nobody expects it, in worker processes only."""
+
+    def is_ready(self) -> bool:
+        raise RuntimeError("neither ready nor not")
+
+    def get_dependency(self, worker: RunningCall) -> int:
+        return 1
+
+
 class Journal(Dependency[list[str]]):
     """Writes its hooks to a file, with the number of the process they run in."""
 
@@ -200,11 +211,20 @@ def instruction(payload: Mapping[str, Any]) -> Any:
             os.kill(os.getpid(), signal.SIGKILL)
         case "close everything":
             os.closerange(3, 1000)
-        case "modules":
-            return payload["name"] in sys.modules
+        case "fork":
+            return forked()
         case other:
             raise ValueError(other)
     return None
+
+
+def forked() -> int | None:
+    """Fork a process, as multiprocessing does, and end it as it does; how it ended."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=[3600])
+    process.start()
+    process.terminate()
+    process.join(SECONDS)
+    return process.exitcode
 
 
 class Laboratory:
@@ -259,6 +279,14 @@ class Journaled:
     @Desk()
     def read(self, payload: Any) -> Any:
         return self.journal
+
+
+class Unready:
+    name = "unready"
+    unbindable = Unbindable()
+
+    @Desk()
+    def run(self, payload: Any) -> None: ...
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from micro_framework.runner import Runner
 from micro_framework.spawners.keeper import Keeper, Limits
 from micro_framework.spawners.process import ProcessSpawner
 from micro_framework.workers import Abandoned, DependencyFailure
-from tests.spawners.laboratory import SECONDS, Desk, Journaled, desk, open_laboratory
+from tests.spawners.laboratory import SECONDS, Desk, Journaled, Unready, desk, open_laboratory
 
 
 @pytest.fixture
@@ -81,6 +81,13 @@ def test_a_hook_that_fails_in_a_process_ends_the_start_by_name() -> None:
         with open_laboratory(Failing, JOURNAL="/no/such/folder/journal"):
             pass
     assert "in worker process mf-process-default-0 (pid " in caught.value.__notes__[0]
+
+
+def test_what_else_is_raised_in_a_process_ends_the_start_too() -> None:
+    with pytest.raises(SetupFailed) as caught, open_laboratory(Unready):
+        pass
+    assert "could not be set up: RuntimeError: neither ready nor not" in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_processes_that_are_not_set_up_in_time_end_the_start(module: Callable[[str], Path]) -> None:

@@ -148,6 +148,10 @@ def test_a_callback_whose_arguments_cannot_be_sent_fails_by_name(
     assert "an argument of laboratory.translated cannot be sent to a worker process: _thread.lock" in caplog.text
 
 
+def test_processes_that_a_target_forks_are_ended_by_signals(laboratory: Runner) -> None:
+    assert run(laboratory, "fork").result == -signal.SIGTERM
+
+
 # -- a process dies
 
 DEATHS = [
