@@ -201,7 +201,7 @@ def pack_properties(properties: Properties) -> bytes:
 def short_string(value: object, name: str) -> bytes:
     if not isinstance(value, str):
         raise PublishError(f"{name.replace('_', ' ')} must be text, not {type(value).__name__} {value!r:.80}")
-    raw = value.encode()
+    raw = value.encode("utf-8", "surrogatepass")  # as py-amqp reads it: what came as such bytes goes back as them
     if len(raw) > MAX_SHORT_STRING:
         raise PublishError(f"{name.replace('_', ' ')} takes at most 255 bytes, not {len(raw)}: {value!r:.80}")
     return bytes((len(raw),)) + raw

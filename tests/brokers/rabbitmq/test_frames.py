@@ -86,6 +86,12 @@ def test_properties_survive_packing_and_unpacking() -> None:
     assert unpack_properties(header) == FULL
 
 
+def test_a_lone_surrogate_goes_back_as_it_came() -> None:
+    theirs = Message(b"", correlation_id="\ud800", application_headers={})
+    header = b"\x00<\x00\x00" + b"\x00" * 8 + theirs._serialize_properties()
+    assert pack_properties(unpack_properties(header)) == header[12:]
+
+
 def test_a_datetime_goes_as_its_seconds() -> None:
     when = datetime(2024, 2, 29, 12, 30, 45, tzinfo=UTC)
     header = b"\x00\x3c\x00\x00" + bytes(8) + pack_properties(Properties(timestamp=when))
