@@ -297,6 +297,11 @@ class NamekoDriver(OwnedProcess):
             do="call", service=service, method=method, args=args, kwargs=kwargs or {}, context=context_data
         )
 
+    def fan_out(self, service: str, method: str, arguments: Sequence[Sequence[object]]) -> list[Any]:
+        """The results of many calls, all sent before the first answer is waited for (``call_async``)."""
+        results: list[Any] = self._ask(do="fan_out", service=service, method=method, arguments=arguments)
+        return results
+
     def dispatch(self, service: str, event: str, payload: object) -> None:
         """Dispatch an event in a service's name; the exchange must exist, since this dispatcher declares nothing."""
         self._ask(do="dispatch", service=service, event=event, payload=payload)

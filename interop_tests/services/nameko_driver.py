@@ -1,8 +1,8 @@
 """Runs in Nameko's environment: does what its standard input asks, one JSON object a line, and answers likewise.
 
-Requests: ``{"do": "call", "service", "method", "args", "kwargs", "context"}`` and ``{"do": "dispatch", "service",
-"event", "payload"}``. Answers: ``{"result": ...}`` or ``{"error": {"type", "text", "exc_type", "value"}}``. The first
-line written is ``{"result": "ready"}``.
+Requests: ``{"do": "call", "service", "method", "args", "kwargs", "context"}``, ``{"do": "fan_out", "service", "method",
+"arguments"}`` and ``{"do": "dispatch", "service", "event", "payload"}``. Answers: ``{"result": ...}`` or
+``{"error": {"type", "text", "exc_type", "value"}}``. The first line written is ``{"result": "ready"}``.
 """
 
 import json
@@ -36,6 +36,12 @@ class Driver:
     ) -> Any:
         with self.rpc(context) as rpc:
             return getattr(rpc[service], method)(*args, **kwargs)
+
+    def do_fan_out(self, service: str, method: str, arguments: list[list[Any]]) -> list[Any]:
+        with self.rpc(None) as rpc:
+            called = getattr(rpc[service], method)
+            replies = [called.call_async(*args) for args in arguments]
+            return [reply.result() for reply in replies]
 
     def do_dispatch(self, service: str, event: str, payload: Any) -> None:
         if "dispatch" not in self.dispatchers:
