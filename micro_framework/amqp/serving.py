@@ -20,6 +20,7 @@ from micro_framework.amqp.doors import ConsumerDoor
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.brokers.serializers import RAW_TYPES, Encoded
 from micro_framework.calls import FIRST_ATTEMPT, Call, CallIdentity, Outcome
+from micro_framework.config.kinds import LARGEST_PREFETCH
 from micro_framework.entrypoints import Entrypoint, RouteHandle
 from micro_framework.exceptions import (
     IncorrectSignature,
@@ -78,6 +79,9 @@ class RPCServer(ConsumerDoor):
 
     door: Duplex
     closing = False
+    most_workers = 0
+    for_strays: RouteHandle
+    """Whose workers answer the requests that are for no target: those of the largest context."""
 
     def __str__(self) -> str:
         return f"RPC connection of service {self.host.service!r}"
@@ -106,6 +110,8 @@ class RPCServer(ConsumerDoor):
         self.manager.add(route.method, route)
         self.routes[key] = route
         self.prefetch[host.context] = host.prefetch
+        if host.workers > self.most_workers:
+            self.most_workers, self.for_strays = host.workers, route
         self.used = True
         return key
 
@@ -113,7 +119,8 @@ class RPCServer(ConsumerDoor):
         """Consume the service's queue, as many requests at once as all contexts that serve it take."""
         if self.used:
             queue = rpc_queue(self.host.service, self.exchange)
-            self.subscribe(Subscription(queue, sum(self.prefetch.values()), self.on_request))
+            prefetch = min(sum(self.prefetch.values()), LARGEST_PREFETCH)
+            self.subscribe(Subscription(queue, prefetch, self.on_request))
         super().start()
 
     def stop(self) -> None:
@@ -122,11 +129,8 @@ class RPCServer(ConsumerDoor):
         super().stop()
 
     def on_request(self, request: Delivery) -> None:
-        """Hand a request to its target's route; a stray one to some route's workers, who answer it all the same."""
-        route = self.routes.get(request.routing_key)
-        if route is None:
-            route = next(iter(self.routes.values()))
-        route.submit(request)
+        """Hand a request to its target's route; a stray one to another's workers, who answer it all the same."""
+        self.routes.get(request.routing_key, self.for_strays).submit(request)
 
     def reply(self, request: Delivery, outcome: Outcome) -> None:
         """Answer a request; it is acknowledged once the broker has the answer. Never waits."""
@@ -188,7 +192,7 @@ class RPCServer(ConsumerDoor):
 
 def about(request: Delivery) -> str:
     """A request as it is called in a log."""
-    return f"request {request.properties.correlation_id or '(without correlation id)'} for {request.routing_key!r}"
+    return f"request {request.properties.correlation_id!r:.80} for {request.routing_key!r}"
 
 
 class RPCListener(Entrypoint):
