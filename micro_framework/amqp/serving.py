@@ -25,6 +25,7 @@ from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.brokers.serializers import RAW_TYPES, Encoded
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, Outcome
+from micro_framework.config.kinds import LARGEST_PREFETCH
 from micro_framework.entrypoints import Entrypoint, RouteHandle
 from micro_framework.exceptions import (
     IncorrectSignature,
@@ -77,6 +78,10 @@ class RPCServer(ConsumerDoor):
 
     door: Duplex
     closing = False
+    most_workers = 0
+    for_strays: RouteHandle
+    strays_context = ""
+    """Whose workers answer the requests that are for no target: those of the largest context."""
 
     def __str__(self) -> str:
         return f"RPC connection of service {self.host.service!r}"
@@ -112,13 +117,16 @@ class RPCServer(ConsumerDoor):
         self.routes[key] = route
         self.prefetch[host.context] = host.prefetch
         self.contexts[key] = host.context
+        if host.workers > self.most_workers:
+            self.most_workers, self.for_strays, self.strays_context = host.workers, route, host.context
         self.used = True
         return key
 
     def start(self) -> None:
         """Consume the service's queue, as many requests at once as all contexts that serve it take."""
         if self.used:
-            self.subscribe(Subscription(self.queue, sum(self.prefetch.values()), self.on_request))
+            prefetch = min(sum(self.prefetch.values()), LARGEST_PREFETCH)
+            self.subscribe(Subscription(self.queue, prefetch, self.on_request))
         if len(self.prefetch) > 1:
             self.open_lanes()
         super().start()
@@ -162,20 +170,20 @@ class RPCServer(ConsumerDoor):
         super().stop()
 
     def on_request(self, request: Delivery) -> None:
-        """Hand a request to its target's route; a stray one to some route's workers, who answer it all the same."""
+        """Hand a request to its target's route; a stray one to another's workers, who answer it all the same."""
         key = request.routing_key
         if not self.lanes:
             self.route_for(key).submit(request)
             return
-        lane = self.lanes[self.contexts.get(key) or next(iter(self.lanes))]
+        lane = self.lanes[self.contexts.get(key, self.strays_context)]
         if lane.enter():
             self.route_for(key).submit(LaneRequest(request, key, lane))
         else:
             self.move(request, lane)
 
     def route_for(self, key: str) -> RouteHandle:
-        """The route of a routing key, or some route."""
-        return self.routes.get(key) or next(iter(self.routes.values()))
+        """The route of a routing key; for a stray one, the route with the most workers."""
+        return self.routes.get(key, self.for_strays)
 
     def move(self, request: Delivery, lane: Lane) -> None:
         """Move a request to the queue of its context, which has no room for it now. Never waits."""
@@ -258,7 +266,7 @@ class RPCServer(ConsumerDoor):
 
 def about(request: Delivery) -> str:
     """A request as it is called in a log."""
-    return f"request {request.properties.correlation_id or '(without correlation id)'} for {request.routing_key!r}"
+    return f"request {request.properties.correlation_id!r:.80} for {request.routing_key!r}"
 
 
 class RPCListener(Entrypoint):

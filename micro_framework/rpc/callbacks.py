@@ -52,10 +52,11 @@ class CallbackThreads:
         self.threads.add(thread)
         try:
             thread.start()
-        except RuntimeError as error:  # the process may have no more threads
+        except RuntimeError as error:  # the process has no more threads to give, or is ending
             self.idle -= 1
             self.threads.discard(thread)
-            logger.error("no thread for callbacks of RPC calls: %s; they wait", error)  # noqa: TRY400 - says it all
+            if threading.main_thread().is_alive():
+                logger.warning("no thread for callbacks of RPC calls: %s; they wait for one, or for the end", error)
 
     def run(self) -> None:
         """A thread's loop."""
@@ -86,6 +87,14 @@ class CallbackThreads:
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
+        if not threads:
+            self.run_waiting()
+
+    def run_waiting(self) -> None:
+        """Run what waits, on the calling thread: there was none for it (Python 3.12 starts none at the end)."""
+        while not self.waiting.empty():
+            if (callback := self.waiting.get_nowait()) is not None:
+                perform(callback)
 
 
 def perform(callback: Callable[[], object]) -> None:

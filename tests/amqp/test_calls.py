@@ -187,10 +187,10 @@ def test_what_is_left_of_the_deadline_is_inherited_and_nothing_outlives_it(
     broker_uri: str, outside: Outside, caller: RawCaller
 ) -> None:
     Inner.release.clear()
-    deadline = int((time.time() + 1) * 1000)
     try:
         with running(Outer, Inner, config={"AMQP_URI": broker_uri}):
             events = outside.listen("outer")
+            deadline = int((time.time() + 4) * 1000)
             caller.send("outer.call", headers={"mf-deadline": deadline})
             found = Inner.deadlines.get(timeout=SECONDS)
             assert found is not None

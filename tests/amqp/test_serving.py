@@ -509,12 +509,15 @@ def test_a_slow_context_holds_up_no_other(broker_uri: str, caller: RawCaller) ->
         def quick(self):
             return "quick"
 
-    config = {"AMQP_URI": broker_uri, "MAX_WORKERS": 1, "CONTEXTS": {"slow": {"MAX_WORKERS": 1}}}
-    with running(Mixed, config=config):
+    config = {"AMQP_URI": broker_uri, "MAX_WORKERS": 2, "CONTEXTS": {"slow": {"MAX_WORKERS": 1}}}
+    with running(Mixed, config=config) as runner:
+        assert server_of(runner).prefetch == {"default": 2, "slow": 1}
         caller.call("mixed.slow")
         assert began.wait(SECONDS)
         for _ in range(3):
             assert caller.result("mixed.quick") == "quick"
+            assert caller.error("mixed.nope") == ("MethodNotFound", "nope")
+            assert len(caller.result("mixed.__list_targets__")) == 2
         release.set()
         assert caller.answer()["result"] == "slow"
 
@@ -611,7 +614,7 @@ def test_a_result_that_cannot_be_sent_is_an_error(
     with running(Unsendable, config={"AMQP_URI": broker_uri}):
         found = caller.error("unsendable.give", {"args": [kind], "kwargs": {}})
     assert found == ("UnserializableValueError", f"Unserializable value: {text}")
-    assert "the result of request cid-1 for 'unsendable.give', a " in caplog.text
+    assert "the result of request 'cid-1' for 'unsendable.give', a " in caplog.text
 
 
 def encode_nothing(value: Any) -> str:
@@ -760,7 +763,7 @@ def test_what_becomes_of_a_request_whose_reply_could_not_be_sent(
     if isinstance(error, PublishTimeout):
         assert "was not sent, so the request is delivered again: the connection ended" in caplog.text
     elif error is not None:
-        assert "the answer to request cid-1 for 'counting.count' is lost, for the broker refused it: " in caplog.text
+        assert "the answer to request 'cid-1' for 'counting.count' is lost, for the broker refused it: " in caplog.text
 
 
 def test_a_reply_to_a_queue_that_is_full_is_given_up(

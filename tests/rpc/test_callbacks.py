@@ -178,17 +178,35 @@ def test_nothing_is_kept_alive_by_a_thread_that_waits(threads: CallbackThreads) 
     assert sys.getrefcount(large) == before
 
 
-def test_a_process_without_threads_to_spare_runs_callbacks_when_it_has_one(
-    threads: CallbackThreads, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """No thread can be started, until undone."""
+
     def cannot(self: Any) -> None:
         raise RuntimeError("can't start new thread")
 
-    first, second = threading.Event(), threading.Event()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", cannot)
-        threads.submit(first.set)
-    assert "can't start new thread" in caplog.text
+        yield patch
+
+
+def test_a_process_without_threads_to_spare_runs_callbacks_when_it_has_one(
+    threads: CallbackThreads, no_threads: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = threading.Event(), threading.Event()
+    threads.submit(first.set)
+    assert "no thread for callbacks of RPC calls: can't start new thread" in caplog.text
+    no_threads.undo()
     threads.submit(second.set)
     assert first.wait(SECONDS)
     assert second.wait(SECONDS)
+
+
+def test_a_process_without_threads_to_spare_runs_callbacks_at_the_end_at_the_latest(
+    threads: CallbackThreads, no_threads: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+    for number in range(3):
+        threads.submit(lambda number=number: ran.append(number))  # type: ignore[misc]
+    threads.stop(soon())
+    assert ran == [0, 1, 2]
