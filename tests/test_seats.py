@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -127,6 +128,27 @@ def test_an_end_that_the_system_has_told_others_is_an_end(child: Child) -> None:
     os.waitpid(child.process.pid, 0)
     assert child.exit_code() == 255
     child.close()
+
+
+def answers(copy: Copy, port: socket.socket) -> None:
+    connection, _ = port.accept()
+    connection.sendall(copy.name.encode())
+    connection.close()
+
+
+def test_copies_share_a_port_that_they_are_given() -> None:
+    heard = set()
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        children = [Child(name, answers, (port,), 0.0) for name in ("copy-1", "copy-2")]
+        for _ in children:
+            with socket.create_connection(port.getsockname(), SECONDS) as connection:
+                connection.settimeout(SECONDS)
+                heard.add(connection.recv(100))
+    for child in children:
+        child.process.join(SECONDS)
+        assert child.exit_code() == 0
+        child.close()
+    assert heard == {b"copy-1", b"copy-2"}
 
 
 @pytest.mark.parametrize("arguments", [(threading.Lock(),)])
