@@ -14,10 +14,12 @@ from typing import Any
 
 import amqp
 import pytest
+from click.testing import CliRunner
 
 from interop_tests.nameko_process import START_SECONDS, Nameko
 from interop_tests.raw_messages import channel_to, publish, take
 from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.cli import main
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import route
 from micro_framework.testing.broker_state import VHost
@@ -100,6 +102,30 @@ def test_what_nameko_left_behind_is_drained_by_us(nameko: Nameko) -> None:
     with running(service, config=config_of(vhost)):
         vhost.wait_until_drained(SHARED)
     assert sorted(ours) == numbers
+
+
+def test_what_failed_with_us_is_parked_beside_namekos_queue_and_replayed_to_nameko(nameko: Nameko) -> None:
+    """Nameko's queues have no dead-letter arguments, and what we replay is as Nameko expects it."""
+    vhost = nameko.vhost
+    with nameko.run(POOLED):
+        pass
+
+    class Pooled:
+        name = "pooled"
+
+        @route(EventListener("source", "shared"), dead_letter=True)
+        def handle(self, payload: Any) -> None:
+            raise ValueError(payload)
+
+    emit(vhost, {"order": 7})
+    with running(Pooled, config=config_of(vhost)):
+        vhost.wait_for(lambda it: it.depth(f"{SHARED}.parked") == 1, what="the message to be parked")
+    assert vhost.depth(SHARED) == 0
+    replay = CliRunner().invoke(main, ["dead-letters", "replay", "--queue", SHARED, "--broker", vhost.uri])
+    assert (replay.exit_code, replay.output) == (0, "1 message replayed, 1 queue\n")
+    nameko.run(POOLED)
+    vhost.wait_until_drained()
+    assert payloads_of(handled_by(nameko)) == [{"order": 7}]
 
 
 def test_what_we_left_behind_is_drained_by_nameko(nameko: Nameko) -> None:
