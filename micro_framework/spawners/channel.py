@@ -48,7 +48,7 @@ class Channel:
         return frame
 
     def fill(self) -> bool:
-        """Receive what there is, waiting for the first of it; False when there will be no more."""
+        """Receive what there is, waiting for the first of it if the socket waits; False when there is no more."""
         try:
             data = self.socket.recv(CHUNK)
         except OSError:

@@ -66,6 +66,7 @@ class Child:
             theirs.callback(their_control.close)
             marker = shared_file(b"\0")
             theirs.callback(os.close, marker)
+            control.setblocking(False)  # the keeper waits for many things, and for none of them alone
             self.calls, self.control = Channel(calls), Channel(control)
             self.marker = mmap.mmap(marker, 1)
             self.process = launched(name, (their_calls.fileno(), their_control.fileno(), marker, birth), path)

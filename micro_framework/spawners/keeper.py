@@ -10,12 +10,14 @@ Between calls a process is in the queue `idle`, and `take` hands it out. Whoever
 
 import contextlib
 import logging
+import math
 import os
 import pickle
 import queue
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -39,7 +41,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 """Seconds before a process is started again that did not come to work; doubled while that goes on."""
 
 PROBATION = 10.0
-"""A process that ended within so many seconds without having finished a call did not come to work either."""
+"""A process that ended within so many seconds, and not because of a call, did not come to work either."""
+
+STARTING_AT_ONCE = max(1, len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+"""How many processes may be importing and setting up at the same time: more of them only take longer each."""
+
+KEEPER_SECONDS = 5.0
+"""How long the keeper itself may take to see that something has been due."""
 
 POLL_SECONDS = 0.5
 """How often ended processes are looked for where the system has no descriptors of processes."""
@@ -116,16 +124,14 @@ class Keeper:
         self.selector.register(self.woken, selectors.EVENT_READ, self.answer_requests)
         self.births = dict.fromkeys(range(self.size), 0.0)
         self.thread.start()
-        seconds = self.limits.start_timeout
+        # Each has its own time, see `look_after`; all together this many times as much, and some for the keeper itself.
+        seconds = self.limits.start_timeout * math.ceil(self.size / STARTING_AT_ONCE) + KEEPER_SECONDS
         with self.changed:
             self.changed.wait_for(lambda: self.failure is not None or self.complete, seconds)
         if self.failure is not None:
             raise self.failure
         if not self.complete:
-            raise SetupFailed(
-                f"{self}: {len(self.worked)} of {self.size} were set up within START_TIMEOUT ({seconds:g} s); "
-                "give them more time, or look at what the service does when it is imported and set up"
-            )
+            raise SetupFailed(f"{self}: {len(self.worked)} of {self.size} were set up within {seconds:g} s")
 
     @property
     def complete(self) -> bool:
@@ -227,7 +233,9 @@ class Keeper:
     def pause(self) -> float | None:
         """Seconds until something is due; None: nothing will be, unless something happens."""
         now = time.monotonic()
-        due = [*self.births.values(), *self.deadlines.values()]
+        due = [*self.deadlines.values(), *(child.born_at + self.limits.start_timeout for child in self.starting)]
+        if self.births and len(self.starting) < STARTING_AT_ONCE:
+            due.append(min(self.births.values()))
         if (limit := self.limits.task_timeout) is not None:
             # A call that begins later than this moment is not due before the next look.
             due += [now + limit, *(began + limit for child in self.children if (began := child.began_at) is not None)]
@@ -238,9 +246,13 @@ class Keeper:
     def look_after(self) -> None:
         """Do what is due by now."""
         now = time.monotonic()
+        for child in self.starting:
+            if now - child.born_at >= self.limits.start_timeout:
+                self.too_slow(child)
         for slot in [slot for slot, due in self.births.items() if due <= now]:
-            del self.births[slot]
-            self.bear(slot)
+            if len(self.starting) < STARTING_AT_ONCE:
+                del self.births[slot]
+                self.bear(slot)
         for child in [child for child, due in self.deadlines.items() if due <= now]:
             logger.warning("%s did not end within %g s and is killed", child, STOP_SECONDS)
             self.deadlines[child] = now + STOP_SECONDS
@@ -250,6 +262,23 @@ class Keeper:
                 child.kill_overdue(self.limits.task_timeout, now)
         for child in [child for child in self.children if child.pidfd is None and child.process.poll() is not None]:
             self.died(child)
+
+    @property
+    def starting(self) -> list[Child]:
+        """The processes that are importing and setting up."""
+        return [child for child in self.children if not child.working and not child.retired]
+
+    def too_slow(self, child: Child) -> None:
+        """A process has had its time for being set up."""
+        seconds = self.limits.start_timeout
+        self.give_up(
+            child,
+            SetupFailed(
+                f"{child} was not set up within START_TIMEOUT ({seconds:g} s); give it more time, or look at what the "
+                "service does when it is imported and set up"
+            ),
+        )
+        child.process.kill()
 
     def answer_requests(self) -> None:
         """Do what other threads asked for."""
@@ -277,8 +306,14 @@ class Keeper:
 
     def listen(self, child: Child) -> None:
         """A process has something to tell, or its channel has ended."""
+        if child.ended.is_set():  # which was seen a moment ago, together with this
+            return
         if not child.control.fill():
             self.selector.unregister(child.control)
+        self.hear(child)
+
+    def hear(self, child: Child) -> None:
+        """Take note of all that a process has told."""
         while (frame := child.control.take()) is not None:
             self.take_note(child, pickle.loads(frame))  # noqa: S301 - built-in types only, see `inside.Reporter`
 
@@ -318,6 +353,7 @@ class Keeper:
     def not_working(self, slot: int, error: BaseException) -> None:
         """A process could not be set up: at the start that is the failure of the start, later it is tried again."""
         if not self.complete:
+            self.births.clear()
             self.fail(error)
         else:
             pause = self.plan_birth(slot, failed=True)
@@ -338,6 +374,9 @@ class Keeper:
 
     def died(self, child: Child) -> None:
         """A process has ended."""
+        while child.control.fill():  # its last words may have come together with its end
+            pass
+        self.hear(child)
         self.bury(child)
         how = WorkerDied.ending(child.process.returncode)
         if child.retired:
@@ -347,7 +386,8 @@ class Keeper:
             return
         if not child.going:
             logger.warning("%s %s; another one takes its place", child, how)
-        self.plan_birth(child.slot, failed=not child.count and time.monotonic() - child.born_at < PROBATION)
+        useless = not child.count and not child.began and time.monotonic() - child.born_at < PROBATION
+        self.plan_birth(child.slot, failed=useless)
 
     def bury(self, child: Child) -> None:
         """Forget a process that has ended."""

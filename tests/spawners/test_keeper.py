@@ -1,7 +1,9 @@
 """The processes of a pool: started together, watched, replaced, and ended."""
 
 import os
+import selectors
 import signal
+import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
@@ -15,10 +17,11 @@ from micro_framework.exceptions import DeclarationError, SetupFailed
 from micro_framework.extensions import Lifecycle
 from micro_framework.routes import Route
 from micro_framework.runner import Runner
+from micro_framework.spawners.child import Child, shared_file
 from micro_framework.spawners.keeper import Keeper, Limits
 from micro_framework.spawners.process import ProcessSpawner
 from micro_framework.workers import Abandoned, DependencyFailure
-from tests.spawners.laboratory import SECONDS, Desk, Journaled, Unready, desk, open_laboratory
+from tests.spawners.laboratory import ROOT, SECONDS, Desk, Journaled, Unready, desk, open_laboratory
 
 
 @pytest.fixture
@@ -90,13 +93,30 @@ def test_what_else_is_raised_in_a_process_ends_the_start_too() -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
-def test_processes_that_are_not_set_up_in_time_end_the_start(module: Callable[[str], Path]) -> None:
+def test_a_process_that_is_not_set_up_in_time_ends_the_start(module: Callable[[str], Path]) -> None:
     module("import threading; threading.Event().wait(60)")
     with pytest.raises(SetupFailed) as caught, open_laboratory(tasks(), START_TIMEOUT=0.2):
         pass
-    assert str(caught.value).startswith(
-        "worker processes of context 'default': 0 of 1 were set up within START_TIMEOUT (0.2 s); give them more time"
-    )
+    text = str(caught.value)
+    assert text.startswith("worker process mf-process-default-0 (pid ")
+    assert ") was not set up within START_TIMEOUT (0.2 s); give it more time, or look at what the service does" in text
+
+
+def test_no_more_start_at_once_than_there_are_cores(
+    module: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("micro_framework.spawners.keeper.STARTING_AT_ONCE", 1)
+    imports = tmp_path / "imports"
+    module(f"""
+        import time
+        with open({str(imports)!r}, "a") as file:
+            print(time.monotonic(), file=file)
+        def handle(payload): ...
+    """)
+    with open_laboratory(tasks(), MAX_WORKERS=2) as runner:
+        first, second = sorted(child.born_at for child in keeper_of(runner).children)
+        imported = min(map(float, imports.read_text().split()))
+    assert first < imported < second
 
 
 def test_nothing_is_left_of_a_start_that_failed(module: Callable[[str], Path]) -> None:
@@ -204,6 +224,30 @@ def test_a_keeper_that_fails_ends_its_processes_and_says_so(
         with pytest.raises(Abandoned):
             keeper.take()
     assert "the keeper of the worker processes of context 'default' failed; they end" in caplog.text
+
+
+LAST_WORDS = """
+import os, pickle, socket, sys
+sys.path[:] = os.environ.pop("MF_WORKER_PATH").split("\\n")
+from micro_framework.spawners.channel import Channel
+Channel(socket.socket(fileno=int(sys.argv[4]))).send(pickle.dumps(("problems", ["a", "b"])))
+"""
+
+
+def test_the_last_words_of_a_process_are_heard_with_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("micro_framework.spawners.child.PROGRAM", LAST_WORDS)
+    birth = shared_file(b"")
+    child = Child("mf-process-default-0", 0, birth, [ROOT, *sys.path])
+    os.close(birth)
+    child.process.wait(SECONDS)
+    keeper = Keeper("default", 1, Limits(1), Lifecycle())
+    keeper.children = [child]
+    keeper.selector = selectors.DefaultSelector()
+    keeper.died(child)
+    assert isinstance(keeper.failure, DeclarationError)
+    assert keeper.failure.problems == ("a", "b")
+    keeper.listen(child)  # the event of its channel comes after that of its end
+    keeper.selector.close()
 
 
 def test_waiting_for_a_process_has_an_end() -> None:
