@@ -14,7 +14,7 @@ from micro_framework.brokers.rabbitmq.link import Link
 from micro_framework.exceptions import PublishError, UnknownExchange
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
-from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, RabbitMQOperator, message, mf_threads, queue, soon
+from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, RabbitMQOperator, Told, message, mf_threads, queue, soon
 
 REQUESTS = queue("requests")
 REPLIES = queue("replies")
@@ -236,6 +236,17 @@ def test_a_reply_published_while_the_connection_is_away_is_sent_when_it_is_back(
     assert (again.body, again.redelivered) == (b"ping", True)
     again.settle(Verdict.ACK)
     rabbit.wait_until_drained("requests")
+
+
+def test_a_queue_that_expired_while_the_connection_was_away_is_told(doors: Doors, rabbit: VHost) -> None:
+    operator, lost, inbox = RabbitMQOperator(rabbit), Told(), Inbox(Verdict.ACK)
+    short = queue("mine", arguments={"x-expires": 1000})
+    door = doors.duplex(Subscription(short, 10, inbox.take, on_lost=lost), events=operator.events)
+    assert door.wait_ready(soon())
+    operator.cut(meanwhile=lambda: rabbit.wait_for(lambda vhost: "mine" not in vhost.queues()))
+    lost.wait_for(1)
+    doors.send_once_declared(message("mine", "after", mandatory=True))
+    assert inbox.bodies(1) == ["after"]
 
 
 # Alarms
