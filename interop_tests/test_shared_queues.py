@@ -20,7 +20,7 @@ from interop_tests.nameko_process import START_SECONDS, Nameko
 from interop_tests.raw_messages import channel_to, publish, take
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.cli import main
-from micro_framework.retry import AsyncBackOff
+from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import free_port
@@ -189,6 +189,39 @@ def test_a_message_that_we_put_off_is_handled_by_nameko_body_unchanged(nameko: N
     assert entry["payload"] == {"marker": marker, "text": "café", "n": 1.5}
     assert entry["context"]["user_id"] == 7
     assert len(entry["stack"]) == 1
+
+
+def test_half_of_what_we_put_off_lands_on_nameko(nameko: Nameko) -> None:
+    """Both serve the queue; whatever fails with us comes back to the queue, and either gets it."""
+    vhost = nameko.vhost
+    nameko.run(POOLED)
+    failed: list[int] = []
+    ours: list[int] = []
+
+    class Pooled:
+        name = "pooled"
+        retry = BackOffData()
+
+        @route(EventListener("source", "shared"), backoff=AsyncBackOff(max_retries=1, interval=200, jitter=0.5))
+        def handle(self, payload: int) -> None:
+            if self.retry.retry_count == 0:
+                failed.append(payload)
+                raise RuntimeError("try it again, wherever that is")
+            ours.append(payload)
+
+    with running(Pooled, config=config_of(vhost)):
+        numbers = emit_numbers(vhost, 200)
+        vhost.wait_until_drained(timeout=60)
+        log = handled_by(nameko)
+    theirs = payloads_of(log)
+    assert sorted(ours + theirs) == numbers, "each was handled once in the end"
+    assert len(failed) == len(set(failed))
+    retried_by_nameko = set(failed) & set(theirs)
+    assert retried_by_nameko, "none of the retries landed on Nameko"
+    assert set(ours) < set(failed), "none of the retries landed with us, or one that never failed"
+    assert retried_by_nameko | set(ours) == set(failed)
+    seen = {entry["payload"]: set(entry["context"]) for entry in log}
+    assert all("call_id_stack" not in seen[number] for number in retried_by_nameko)
 
 
 # -- killed at work

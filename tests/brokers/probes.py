@@ -27,6 +27,7 @@ from micro_framework.brokers.port import (
 )
 from micro_framework.exceptions import BrokerError, Unroutable
 from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.erlang import ErlangAdmin
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
@@ -423,3 +424,17 @@ class RabbitMQOperator:
         self.done.clear()
         self.vhost.wait_for(lambda vhost: vhost.close_connections() > 0, what="connections to cut")
         assert self.done.wait(SECONDS)
+
+
+ADD_USER = """
+ok = rabbit_auth_backend_internal:add_user(%(user)s, <<"secret">>, <<"t">>),
+ok = rabbit_auth_backend_internal:set_permissions(%(user)s, %(vhost)s, %(configure)s, %(write)s, %(read)s, <<"t">>),
+[]
+"""
+
+
+def uri_of_user(node: ErlangAdmin, vhost: VHost, configure: str, write: str, read: str) -> str:
+    """The URI of a virtual host for a new user with these permissions, three regular expressions."""
+    user = f"limited-{vhost.name}"
+    node.evaluate(ADD_USER, user=user, vhost=vhost.name, configure=configure, write=write, read=read)
+    return vhost.uri.replace("guest:guest", f"{user}:secret")

@@ -25,6 +25,7 @@ class PendingPublish:
         state: Tells why there is no answer yet, for the error's text.
         queue: For a delay: the queue it goes to in the end.
         back_through: For a delay: the exchange it comes back through.
+        more_tries: How often it is sent again if the broker refuses it (``basic.nack``).
     """
 
     __slots__ = (
@@ -39,6 +40,7 @@ class PendingPublish:
         "_state",
         "back_through",
         "confirm",
+        "more_tries",
         "publication",
         "queue",
         "written",
@@ -52,11 +54,13 @@ class PendingPublish:
         state: Callable[[], str],
         queue: str | None = None,
         back_through: str = "",
+        more_tries: int = 0,
     ) -> None:
         self.publication = publication
         self.confirm = confirm
         self.queue = queue
         self.back_through = back_through
+        self.more_tries = more_tries
         self.written = False
         self._pack = pack
         self._state = state

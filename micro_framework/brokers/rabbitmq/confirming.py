@@ -30,14 +30,22 @@ class ConfirmingChannel:
     Args:
         number: The channel's number on every connection.
         on_closed: Told when the broker closes the channel.
+        on_rejected: Told that a message was refused that may be sent again: `send_rejected` is to follow soon.
     """
 
-    def __init__(self, number: int, on_closed: Callable[["ConfirmingChannel", Exception], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        on_closed: Callable[["ConfirmingChannel", Exception], None],
+        on_rejected: Callable[["ConfirmingChannel"], None] = lambda channel: channel.send_rejected(),
+    ) -> None:
         self.number = number
         self._on_closed = on_closed
+        self._on_rejected = on_rejected
         self._channel: Any = None
         self._outbox: deque[PendingPublish] = deque()
         self._unconfirmed: dict[int, PendingPublish] = {}
+        self._rejected: deque[PendingPublish] = deque()  # to be sent again
         self._without_confirm: list[PendingPublish] = []
         self._forget_tags()
 
@@ -65,7 +73,7 @@ class ConfirmingChannel:
 
     def pending(self) -> list[PendingPublish]:
         """Everything without an outcome, in order."""
-        everything = list(self._unconfirmed.values()) + list(self._outbox)
+        everything = [*self._unconfirmed.values(), *self._rejected, *self._outbox]
         return [pending for pending in everything if not pending.is_done]
 
     # Under the gate.
@@ -110,6 +118,12 @@ class ConfirmingChannel:
         unanswered = [pending for pending in self._unconfirmed.values() if not pending.is_done]
         self._unconfirmed.clear()
         self._outbox.extendleft(reversed(unanswered))
+        self.send_rejected()
+
+    def send_rejected(self) -> None:
+        """Have what was refused sent again."""
+        while self._rejected:
+            self._outbox.append(self._rejected.popleft())
 
     # On the reading thread.
 
@@ -135,6 +149,7 @@ class ConfirmingChannel:
 
     def fail_all(self, error: Callable[[], PublishError]) -> None:
         """Finish everything: no further connection comes."""
+        self.send_rejected()
         for pending in list(self._unconfirmed.values()):
             pending.give_up(str(error()))
         # One by one, for other threads may put in more meanwhile, or do the same as this one.
@@ -158,7 +173,13 @@ class ConfirmingChannel:
 
     def _answer(self, tag: int, confirmed: bool) -> None:
         pending = self._unconfirmed.pop(tag, None)
-        if pending is not None:
+        if pending is None:
+            return
+        if not confirmed and pending.more_tries and not pending.is_done:
+            pending.more_tries -= 1
+            self._rejected.append(pending)
+            self._on_rejected(self)
+        else:
             pending.finish(None if confirmed else rejected(pending))
 
     def _on_return(self, method: bytes, header: bytes, body: bytes) -> None:

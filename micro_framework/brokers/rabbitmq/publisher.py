@@ -22,7 +22,7 @@ from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
-from micro_framework.brokers.rabbitmq.delays import KEPT, Way, held_back, packed
+from micro_framework.brokers.rabbitmq.delays import KEPT, Holding, Way, held_back, packed
 from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
 from micro_framework.brokers.rabbitmq.link import LinkFor
 from micro_framework.brokers.rabbitmq.plugin import require_plugin
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 PUBLISH_CHANNEL, DELAY_CHANNEL, KEEP_CHANNEL = 1, 2, 3
 DECLARE_SECONDS = 10.0
+REJECTED_TRIES, REJECTED_PAUSE = 20, 0.2
+"""How often, and after how many seconds each, a delayed message is sent again that a quorum queue refused."""
 ASK_SECONDS = 5.0
 """Longest wait for the type of a queue."""
 KEEP_SECONDS = KEPT / 1000 / 6
@@ -59,7 +61,7 @@ class RabbitMQPublisher:
         self._queues: list[Queue] = []
         self._ensured: list[Queue] = []
         self._direct = ConfirmingChannel(PUBLISH_CHANNEL, self._on_channel_closed)
-        self._delayed = ConfirmingChannel(DELAY_CHANNEL, self._on_channel_closed)
+        self._delayed = ConfirmingChannel(DELAY_CHANNEL, self._on_channel_closed, self._on_rejected)
         self._channels = (self._direct, self._delayed)
         self._keeping: deque[bytes] = deque()  # declarations of delay queues to be written
         self._can_keep = False
@@ -142,7 +144,10 @@ class RabbitMQPublisher:
         def pack(frame_max: int) -> bytes:
             return packed(held, DELAY_CHANNEL, frame_max, check_queue=queue not in self._unchecked)
 
-        pending = PendingPublish(held.publication, pack, True, self._state, queue, exchange)
+        # A quorum queue that is being declared just now, by another channel or another process, refuses for a moment:
+        # it has no leader yet.
+        tries = REJECTED_TRIES if held.holding is Holding.QUORUM else 0
+        pending = PendingPublish(held.publication, pack, True, self._state, queue, exchange, tries)
         return self._hand_in(self._delayed, pending)
 
     def expect_delays(
@@ -336,6 +341,13 @@ class RabbitMQPublisher:
         # On a connection that came meanwhile the channel is open, and its tags must not be counted from 1 again.
         if connection is self._link.connection:
             self._with_connection(channel.open)
+
+    def _on_rejected(self, channel: ConfirmingChannel) -> None:
+        def again() -> None:
+            channel.send_rejected()
+            self._link.flush()
+
+        self._link.call_later(REJECTED_PAUSE, again)
 
     def _declares(self, exchange: str | None) -> bool:
         return any(declared.name == exchange for declared in self._exchanges)

@@ -18,16 +18,23 @@ class OpenChannel(ConfirmingChannel):
     """Open on a channel that only keeps the hooks."""
 
     def __init__(self) -> None:
-        super().__init__(1, lambda channel, error: None)
+        self.rejections = 0
+        super().__init__(1, lambda channel, error: None, self.note_rejection)
         self.reopen()
+
+    def note_rejection(self, channel: ConfirmingChannel) -> None:
+        self.rejections += 1
 
     def reopen(self) -> None:
         self.hooks: Any = SimpleNamespace(confirm_select=lambda: None)
         self.open(SimpleNamespace(channel=lambda number: self.hooks))  # type: ignore[arg-type]
 
-    def put(self, name: str, *, confirm: bool = True, mandatory: bool = False, **properties: Any) -> PendingPublish:
+    def put(
+        self, name: str, *, confirm: bool = True, mandatory: bool = False, tries: int = 0, **properties: Any
+    ) -> PendingPublish:
         publication = Publication("e", "k", name.encode(), Properties(**properties), mandatory)
-        self.append(pending := PendingPublish(publication, lambda size: publication.body, confirm, lambda: "state"))
+        pending = PendingPublish(publication, lambda size: publication.body, confirm, lambda: "state", more_tries=tries)
+        self.append(pending)
         return pending
 
     def return_of(self, pending: PendingPublish, properties: Properties | None = None) -> None:
@@ -191,3 +198,45 @@ def test_the_end_tells_those_who_come_meanwhile(channel: OpenChannel) -> None:
 
     channel.fail_all(closed)
     assert outcomes(*late) == [PublishError]
+
+
+def test_what_may_be_refused_is_sent_again_until_its_tries_are_over(channel: OpenChannel) -> None:
+    patient, other = channel.put("patient", tries=2), channel.put("other")
+    channel.take(4096)
+    channel.hooks.on_confirm(2, True, False)
+    assert outcomes(patient, other) == ["open", PublishRejected]
+    assert (channel.rejections, channel.has_output, channel.pending()) == (1, False, [patient])
+    for tag in (3, 4):
+        channel.send_rejected()
+        assert channel.take(4096) == b"patient"
+        channel.hooks.on_confirm(tag, False, False)
+    assert outcomes(patient) == [PublishRejected]
+    assert channel.rejections == 2
+
+
+def test_what_was_refused_and_may_be_sent_again_goes_out_on_the_next_channel(channel: OpenChannel) -> None:
+    patient, later = channel.put("patient", tries=1), channel.put("later")
+    channel.take(4096)
+    channel.hooks.on_confirm(1, False, False)
+    channel.take_back()
+    channel.reopen()
+    assert channel.take(4096) == b"laterpatient"
+    channel.hooks.on_confirm(2, True, True)
+    assert outcomes(patient, later) == [None, None]
+
+
+def test_what_was_refused_and_waits_is_finished_with_the_rest(channel: OpenChannel) -> None:
+    patient = channel.put("patient", tries=1)
+    channel.take(4096)
+    channel.hooks.on_confirm(1, False, False)
+    channel.take_back()
+    channel.fail_all(lambda: PublishError("closed"))
+    assert outcomes(patient) != ["open"]
+
+
+def test_who_has_given_up_is_not_sent_again(channel: OpenChannel) -> None:
+    patient = channel.put("patient", tries=1)
+    channel.take(4096)
+    patient.give_up("tired")
+    channel.hooks.on_confirm(1, False, False)
+    assert (channel.rejections, channel.pending()) == (0, [])

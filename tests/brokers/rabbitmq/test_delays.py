@@ -8,7 +8,7 @@ from amqp.serialization import loads
 
 from interop_tests.raw_messages import channel_to
 from micro_framework.brokers.port import Publication, Subscription, Verdict
-from micro_framework.brokers.rabbitmq import publisher as publisher_module
+from micro_framework.brokers.rabbitmq import RabbitMQBroker, publisher as publisher_module
 from micro_framework.brokers.rabbitmq.delays import (
     LONGEST_DELAY,
     Holding,
@@ -24,7 +24,7 @@ from micro_framework.exceptions import PublishError
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 from micro_framework.wire.messages import Properties
-from tests.brokers.probes import Doors, Inbox, message, queue, soon
+from tests.brokers.probes import Doors, Inbox, message, queue, soon, uri_of_user
 
 
 @pytest.mark.parametrize(
@@ -214,6 +214,16 @@ def test_delay_queues_of_quorum_targets_are_there_beforehand(doors: Doors, rabbi
     assert rabbit.queue("jobs.mf-delay.13000.quorum").arguments == QUORUM_ARGUMENTS
 
 
+def test_a_delay_is_confirmed_though_its_quorum_queue_is_only_just_being_declared(doors: Doors) -> None:
+    """It refuses while it has no leader yet (``basic.nack``)."""
+    targets = [queue(f"jobs-{number}", arguments={"x-queue-type": "quorum"}) for number in range(5)]
+    for target in targets:
+        inbox, _ = doors.consuming(target)
+        publisher = doors.delaying(target, delays=[50])
+        publisher.delay(message("", "at once"), queue=target.name, delay=50).wait(soon())
+        assert inbox.bodies(1) == ["at once"]
+
+
 def test_where_the_type_of_the_target_is_not_known_the_delay_queue_is_safe_for_both(
     doors: Doors, rabbit: VHost
 ) -> None:
@@ -283,6 +293,33 @@ def test_what_is_overdue_after_a_restart_arrives(
     inbox, _ = hurt_doors.consuming(jobs)
     found = {inbox.deliveries.get(timeout=60).body.decode() for _ in range(21)}
     assert found == {*map(str, range(20)), "later"}
+
+
+@pytest.mark.kills_broker
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_user_needs_few_permissions_to_delay(own_node: RabbitMQNode, hurt: VHost, queue_type: str) -> None:
+    doors = Doors(RabbitMQBroker(uri_of_user(own_node, hurt, "^jobs", "^(jobs|amq.default)$", "^jobs")))
+    jobs = queue("jobs", arguments={"x-queue-type": queue_type})
+    try:
+        inbox, _ = doors.consuming(jobs)
+        doors.delaying(jobs, delays=[50]).delay(message("", "x"), queue="jobs", delay=50).wait(soon())
+        assert inbox.bodies(1) == ["x"]
+    finally:
+        doors.close()
+
+
+@pytest.mark.kills_broker
+def test_a_missing_permission_is_told_and_hurts_nothing_else(own_node: RabbitMQNode, hurt: VHost) -> None:
+    doors = Doors(RabbitMQBroker(uri_of_user(own_node, hurt, "^jobs$", "^(jobs|amq.default)$", "^jobs$")))
+    try:
+        inbox, _ = doors.consuming(queue("jobs"))
+        publisher = doors.delaying(queue("jobs"), delays=[50])
+        with pytest.raises(PublishError, match=r"refused to delay a message.*jobs\.mf-delay\.50"):
+            publisher.delay(message("", "x"), queue="jobs", delay=50).wait(soon())
+        publisher.publish(message("jobs", "straight")).wait(soon())
+        assert inbox.bodies(1) == ["straight"]
+    finally:
+        doors.close()
 
 
 def test_an_exclusive_queue_of_another_connection_gets_its_delayed_messages(doors: Doors) -> None:

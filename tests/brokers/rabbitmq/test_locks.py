@@ -12,7 +12,7 @@ from micro_framework.brokers.rabbitmq import RabbitMQBroker, locks as locks_modu
 from micro_framework.brokers.rabbitmq.locks import LOCK_HEARTBEAT, RabbitMQLocks
 from micro_framework.testing.broker_state import BrokerAdmin, VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
-from tests.brokers.probes import SECONDS, Contender, Diary, Doors, queue, soon
+from tests.brokers.probes import SECONDS, Contender, Diary, Doors, queue, soon, uri_of_user
 
 NAME = "mf-timer.orders.tick"
 DELETE_QUEUE = """
@@ -171,6 +171,24 @@ def test_a_broker_that_hangs_is_given_up_and_the_lock_with_it(own_node: RabbitMQ
         first.door.announce(NAME, "is anybody there?", answers.put)
         assert answers.get(timeout=60) is False
         assert diary.names[:2] == ["ready", "lost"]
+
+
+@pytest.mark.kills_broker
+def test_a_user_needs_few_permissions_for_it(own_node: RabbitMQNode, hurt: VHost) -> None:
+    configure, write, read = (
+        "^mf-(timer|locks)",
+        "^(mf-locks.*|amq.default|amq.direct)$",
+        "^(mf-(timer|locks).*|amq.direct)$",
+    )
+    doors = Doors(RabbitMQBroker(uri_of_user(own_node, hurt, configure, write, read)))
+    try:
+        first, second = holder_and_one_who_waits(doors)
+        assert first.announce("x")
+        assert second.next_word() == "x"
+        first.door.stop(soon())
+        assert second.next_news() == "holds"
+    finally:
+        doors.close()
 
 
 def test_a_queue_of_that_name_that_is_no_lock_is_waited_for(doors: Doors) -> None:
