@@ -12,7 +12,6 @@ are one and the same request.
 import logging
 import multiprocessing
 import os
-import re
 import signal
 import socket
 import threading
@@ -50,6 +49,9 @@ CopyMain = Callable[Concatenate["Copy", ...], None]
 PATIENCE = 5.0
 """Seconds that a copy waits for room in its channel. The supervisor reads at once, unless it is stopped (SIGSTOP)."""
 
+PREFIX = "copy-"
+"""What the names of copies begin with."""
+
 UNGUARDED = 97
 """Exit code of a copy whose main module starts the copies again when it is imported."""
 
@@ -60,7 +62,7 @@ TOLD_AS_THEY_ARE = {error.__name__: error for error in TOLD}
 
 def copy_name(number: int) -> str:
     """The name of a copy's process, as it appears in logs; they are counted from 1."""
-    return f"copy-{number}"
+    return f"{PREFIX}{number}"
 
 
 def end_unguarded() -> None:
@@ -71,7 +73,7 @@ def end_unguarded() -> None:
     """
     process = multiprocessing.current_process()
     # The standard library's own mark of a process that is being prepared; by it, it refuses to start others.
-    if getattr(process, "_inheriting", False) and re.fullmatch(copy_name(0).replace("0", r"\d+"), process.name):
+    if getattr(process, "_inheriting", False) and process.name.startswith(PREFIX):
         raise SystemExit(UNGUARDED)
 
 
