@@ -19,6 +19,7 @@
     │       └── MessageTooLarge     it does not fit the connection's frame or the broker's limit
     ├── CallsAbandoned              running calls did not finish within SHUTDOWN_TIMEOUT
     ├── WorkerDied                  the worker process that ran a call died
+    ├── TooManyCrashes              too many workers or services have died of a message, so it is not run again
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
@@ -53,6 +54,7 @@ __all__ = [
     "RemoteError",
     "SetupFailed",
     "StartTimeout",
+    "TooManyCrashes",
     "UndecodableMessage",
     "UnknownExchange",
     "UnknownService",
@@ -161,6 +163,26 @@ class CallsAbandoned(MicroFrameworkError):
 
 class WorkerDied(MicroFrameworkError):
     """The worker process that ran a call died: killed, out of memory, a segmentation fault or os._exit."""
+
+
+class TooManyCrashes(MicroFrameworkError):
+    """A message was there too often when a worker, a service or its connection ended, so it is not run again.
+
+    Args:
+        crashes: How often.
+        limit: ``MAX_CRASHES``.
+    """
+
+    def __init__(self, crashes: int, limit: int) -> None:
+        self.crashes = crashes
+        self.limit = limit
+        super().__init__(crashes, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"not run any more: {self.crashes} times a worker, a service or its connection has ended while it was "
+            f"there (MAX_CRASHES is {self.limit}); the reason may be this message or one beside it"
+        )
 
 
 class WireError(MicroFrameworkError):

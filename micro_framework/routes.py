@@ -15,7 +15,7 @@ from micro_framework.backoff import RetryPolicy, failed_attempt, next_attempt, n
 from micro_framework.calls import Attempt, Call, Outcome
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
-from micro_framework.exceptions import WorkerDied
+from micro_framework.exceptions import TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
@@ -343,10 +343,7 @@ class BoundRoute:
 
     def give_up_unrun(self, item: Any, crashes: int) -> None:
         """Too many workers, or whole services, have died of it, as far as counted: park it without running it."""
-        error = WorkerDied(
-            f"not run any more: {crashes} times a worker, a service or its connection has ended while it was there "
-            f"(MAX_CRASHES is {self.max_crashes}); the reason may be this message or one beside it"
-        )
+        error = TooManyCrashes(crashes, self.max_crashes)
         self.park(item, None, Failure(Reason.CRASHED, error, datetime.now(UTC), crashes=crashes))
 
     def give_up(self, item: Any, call: Call, error: BaseException, crashes: int | None = None) -> None:

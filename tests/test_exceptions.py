@@ -16,6 +16,7 @@ from micro_framework.exceptions import (
     ProblemList,
     PublishTimeout,
     RemoteError,
+    TooManyCrashes,
     UnknownService,
     UnserializableValueError,
 )
@@ -54,6 +55,7 @@ def test_several_problems_stand_in_a_list() -> None:
     [
         (CallsAbandoned(["Orders.create"], 1.5), "1 running call did not finish within SHUTDOWN_TIMEOUT (1.5 s)"),
         (CallsAbandoned(["Orders.create", "Orders.pay"], 30), "2 running calls did not finish"),
+        (TooManyCrashes(4, 3), "not run any more: 4 times a worker, a service or its connection has ended"),
         (UnserializableValueError({1}), "Unserializable value: `{1}`"),
         (UnknownService("payments"), "Unknown service `payments`"),
         (RemoteError("KeyError", "'a'"), "KeyError 'a'"),

@@ -385,7 +385,7 @@ class Dying(Worker):
 
     def run(self) -> Outcome:
         outcome = super().run()
-        return Outcome(error=WorkerDied("killed by signal 9")) if self.call.args == ("poison",) else outcome
+        return Outcome(error=WorkerDied("orders.handle.1", -9)) if self.call.args == ("poison",) else outcome
 
 
 @pytest.mark.parametrize("dead_letter", [None, True])
@@ -519,7 +519,7 @@ def test_what_a_queue_counted_is_parked_before_it_runs(rabbit: VHost, caplog: py
     with started(rabbit.uri, service):
         record = Lookout(outside, Queue("jobs.parked")).next_record()
     assert (record.reason, record.crashes, record.attempts) == ("crashed", 3, 3)
-    assert record.error == "micro_framework.exceptions.WorkerDied"
+    assert record.error == "micro_framework.exceptions.TooManyCrashes"
     assert calls.rest() == []
     (text,) = [each for each in (record.getMessage() for record in caplog.records) if "not run any more" in each]
     assert "queue 'jobs'" in text
