@@ -171,7 +171,7 @@ class Entrypoint(Extension):
 
     def parking_problem(self) -> str | None:
         """Why ``dead_letter=True`` makes no sense here, with what to do; None where it does."""
-        return None if self.parkable else f"{type(self).__name__} has no message to park; leave out dead_letter="
+        return None if self.parkable else f"{type(self).__name__} cannot park; leave out dead_letter="
 
     def crashes(self, item: Any) -> int:
         """How many workers have died of an item, as far as known; asked before `to_call`."""

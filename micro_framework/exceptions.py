@@ -192,10 +192,6 @@ class CopyFailed(MicroFrameworkError):
         return self.text
 
 
-class TooManyCrashes(MicroFrameworkError):
-    """Workers or whole services have died of a message so often (``MAX_CRASHES``) that it is not run any more."""
-
-
 # These have the same numbers on every system.
 SIGNAL_NAMES = {
     1: "SIGHUP",
@@ -260,6 +256,26 @@ class TaskTimeout(MicroFrameworkError, TimeoutError):
 
 class NotPicklable(MicroFrameworkError, TypeError):
     """A value cannot be sent between a service and its worker processes; the message names its type."""
+
+
+class TooManyCrashes(MicroFrameworkError):
+    """A message was there too often when a worker, a service or its connection ended, so it is not run again.
+
+    Args:
+        crashes: How often.
+        limit: ``MAX_CRASHES``.
+    """
+
+    def __init__(self, crashes: int, limit: int) -> None:
+        self.crashes = crashes
+        self.limit = limit
+        super().__init__(crashes, limit)
+
+    def __str__(self) -> str:
+        return (
+            f"not run any more: {self.crashes} times a worker, a service or its connection has ended while it was "
+            f"there (MAX_CRASHES is {self.limit}); the reason may be this message or one beside it"
+        )
 
 
 class WireError(MicroFrameworkError):

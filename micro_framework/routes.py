@@ -376,10 +376,7 @@ class BoundRoute:
 
     def give_up_unrun(self, item: Any, crashes: int) -> None:
         """Too many workers, or whole services, have died of it, as far as counted: park it without running it."""
-        error = TooManyCrashes(
-            f"not run any more: {crashes} times a worker, a service or its connection has ended while it was there "
-            f"(MAX_CRASHES is {self.max_crashes}); the reason may be this message or one beside it"
-        )
+        error = TooManyCrashes(crashes, self.max_crashes)
         self.park(item, None, Failure(Reason.CRASHED, error, datetime.now(UTC), crashes=crashes))
 
     def give_up(self, item: Any, call: Call, error: BaseException, crashes: int | None = None) -> None:

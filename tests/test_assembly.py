@@ -277,7 +277,7 @@ def test_all_problems_come_in_one_error_with_class_and_method() -> None:
         "Everything.no_interval: TimeEntrypoint needs interval=, seconds greater than 0, or cron=, and got None",
         "Everything.cannot_retry: Entrypoint cannot retry; leave out backoff=",
         "Everything.refund: context='slwo' names no RunnerContext and no key of CONTEXTS",
-        "Everything.cannot_retry: Entrypoint has no message to park; leave out dead_letter=",
+        "Everything.cannot_retry: Entrypoint cannot park; leave out dead_letter=",
         f"Everything.refund: its callback: {__name__}.Everything has no method 'refund_faild'",
         "Everything.pay: Everything.__init__ needs dsn; a worker makes instances without arguments",
     ):
@@ -371,7 +371,7 @@ def parking(entrypoint: Entrypoint, dead_letter: bool | None = True) -> Route:
             Route(target, TimeEntrypoint(cron="* * * *")),
             "TimeEntrypoint: cron='* * * *' cannot be used: it has 4 fields",
         ),
-        (timer(dead_letter=True), "Timer.tick: TimeEntrypoint has no message to park; leave out dead_letter="),
+        (timer(dead_letter=True), "Timer.tick: TimeEntrypoint cannot park; leave out dead_letter="),
         (timer(dead_letter="yes"), "Timer.tick: dead_letter must be True, False or None, not 'yes'"),
         (
             parking(QueueListener("a", requeue_on_error=True)),

@@ -314,6 +314,8 @@ class Browser(Door, Protocol):
     def count(self, queue: str, deadline: float) -> int | None:
         """How many messages wait in a queue, without those that are out with somebody; None: there is no such queue.
 
+        What others gave back just now may not be among them yet; it is once `get` has been answered.
+
         Args:
             queue: The queue's name.
             deadline: ``time.monotonic()`` seconds at which to give up.
@@ -340,7 +342,7 @@ class Browser(Door, Protocol):
     def release(self, deadline: float) -> None:
         """Give back what was taken and not settled, and wait until the broker has every verdict.
 
-        What goes back stands where it stood (on a quorum queue behind others that went back before).
+        What goes back stands where it stood; in a quorum queue it may stand behind what was not taken.
 
         Args:
             deadline: ``time.monotonic()`` seconds at which to give up.

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import amqp
 
-from micro_framework.brokers.port import DoorEvents, Verdict
+from micro_framework.brokers.port import DoorEvents
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.consumer import Generation
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
@@ -41,8 +41,7 @@ class RabbitMQBrowser:
 
     def __init__(self, link_for: LinkFor) -> None:
         self._generation: Generation | None = None
-        self._last_tag = 0
-        self._seen: set[str] = set()  # the queues that messages were taken from since the last release
+        self._taken = False  # whether messages were, since the last release
         self._lost = False  # whether their connection was lost
         self._link = link_for(self)
 
@@ -77,8 +76,7 @@ class RabbitMQBrowser:
         try:
             self._ask(lambda connection: self._release(connection, deadline), deadline)
         finally:
-            self._seen.clear()
-            self._lost = False
+            self._taken = self._lost = False
 
     def _ask(self, question: Callable[[LinkConnection], T], deadline: float) -> T:
         answers: list[T] = []
@@ -144,37 +142,36 @@ class RabbitMQBrowser:
         if got is None:
             return None
         method, header, body = got
-        self._last_tag, redelivered = unpack_tag(method, TAG_AT)
-        self._seen.add(queue)
-        return RabbitMQDelivery(generation, self._last_tag, redelivered, queue, method, NAMES_AT, header, body)
+        tag, redelivered = unpack_tag(method, TAG_AT)
+        self._taken = True
+        return RabbitMQDelivery(generation, tag, redelivered, queue, method, NAMES_AT, header, body)
 
     def _release(self, connection: LinkConnection, deadline: float) -> None:
         self._refuse_if_lost()
         generation = self._generation
         if generation is None:
             return
-        generation.settle_all(range(1, self._last_tag + 1), Verdict.REQUEUE)
         while generation.has_output():  # more than once only where the socket is full: `poll` makes room
             if monotonic() >= deadline:
                 raise TimeoutError("the broker did not take the verdicts in time")
             connection.poll(monotonic() + POLL_SECONDS)
             self._link.flush()
+        # The channel's end gives all back at once. With a basic.nack, also one for all, a classic queue was busy with
+        # 2000 messages for 5 s, against 0.04 s (RabbitMQ 3.10.8, a busy machine).
+        self._generation, generation.alive = None, False
         channel: Any = generation.channel
-        for queue in self._seen:
-            # Answered by the queue itself, after it has had the verdicts that came by this channel.
-            channel.queue_declare(queue, passive=True)
+        channel.close()
 
     def _open_generation(self, connection: LinkConnection) -> Generation:
         channel: LinkChannel = connection.channel(CHANNEL)
         channel.on_closed = self._on_channel_closed
         self._generation = generation = Generation(self._link, channel)
-        self._last_tag = 0
         return generation
 
     def _end_generation(self) -> None:
         if self._generation is not None:
             self._generation.alive = False
-            self._lost = self._lost or bool(self._seen)
+            self._lost = self._lost or self._taken
         self._generation = None
 
     def _on_channel_closed(self, error: Exception) -> None:

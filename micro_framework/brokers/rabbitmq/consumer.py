@@ -7,7 +7,6 @@ taken the messages back and delivers them again, under new tags.
 
 import logging
 from collections import deque
-from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
@@ -62,11 +61,6 @@ class Generation:
         if self.alive:
             self._finished.append((tag, verdict))
             self._link.flush()
-
-    def settle_all(self, tags: Iterable[int], verdict: Verdict) -> None:
-        """As `settle`, for several deliveries in one write; those that are settled already stay as they are."""
-        self._finished.extend((tag, verdict) for tag in tags)
-        self._link.flush()
 
     def has_output(self) -> bool:
         """Whether verdicts wait to be written."""

@@ -3,9 +3,9 @@
 Nothing is taken for good before its copy is confirmed, or before somebody said so. Whatever was only looked at goes
 back; if this process is killed, the broker puts it back.
 
-A classic queue has its messages back in their places, whatever happens. A quorum queue puts what comes back behind what
-came back before, so all of it is always taken, and comes back in order. And it counts: RabbitMQ 4.0 to 4.2 drop a
-message that came back 20 times (4.3 only after 20 rejects), so before that it is parked anew, copy by copy.
+A classic queue has its messages back in their places, whatever happens. A quorum queue may put what comes back behind
+what was not taken, so all of it is always taken, and comes back in order. And it counts: RabbitMQ 4 drops a message
+that came back 20 times, so before that it is parked anew, copy by copy.
 """
 
 import logging
@@ -31,7 +31,7 @@ CLOSE_SECONDS = 5.0
 WORN_OUT = 10
 """Times a message came back to a queue that counts, after which it is parked anew."""
 LATE = 1000
-"""Messages that a queue which counts may have beyond those that it knows of."""
+"""Messages that a queue which counts may have beyond those that it knows of; it learns of them a moment later."""
 WINDOW = 100
 """Messages that may wait for their confirms at once."""
 
@@ -50,30 +50,9 @@ class Letter:
         self.handled = False  # whether it is replayed or dropped, and so not to be put back
 
 
-class Walk:
-    """One queue, from its first message to the last of those that wait there now.
-
-    A classic queue knows how many these are. A quorum queue knows it a moment later, so there the walk ends where
-    nothing is left.
-
-    Args:
-        waiting: How many wait there, as far as the queue knows; None: there is no queue.
-    """
-
-    def __init__(self, waiting: int | None) -> None:
-        self.most = 0 if waiting is None else max(1, waiting)
-        self.counts = False  # whether the queue counts what comes back
-        self.worn_out: dict[Delivery, None] = {}  # from the first one on that came back too often
-
-    def note(self, delivery: Delivery) -> None:
-        """Note a message that was taken."""
-        self.most -= 1
-        returned = times_returned(delivery.headers)
-        if returned is not None and not self.counts:
-            self.counts = True
-            self.most += LATE
-        if self.worn_out or (returned or 0) >= WORN_OUT:
-            self.worn_out[delivery] = None
+def is_worn_out(delivery: Delivery) -> bool:
+    """Whether a message came back so often that it must be parked anew."""
+    return (times_returned(delivery.headers) or 0) >= WORN_OUT
 
 
 class LastWarning(logging.Handler):
@@ -157,34 +136,62 @@ class Desk:
             FailedError: The queue was named, and neither it nor the one beside it exists.
             BrokerError: No answer.
         """
-        walk = Walk(self.waiting(place))
         left = limit
-        while walk.most > 0 and (left != 0 or walk.counts):
-            delivery = self.browser.get(place.queue, self.deadline())
-            if delivery is None:
-                break
-            walk.note(delivery)
+        worn_out: dict[Delivery, None] = {}
+        for delivery in self.deliveries(place):
+            if is_worn_out(delivery) or worn_out:
+                worn_out[delivery] = None
             letter = self.letter_for(delivery, choice) if left != 0 else None
             if letter is not None:
                 left = None if left is None else left - 1
                 yield letter
                 if letter.handled:
-                    walk.worn_out.pop(delivery, None)
-        for delivery in walk.worn_out:  # only now, or the copies would be taken too
+                    worn_out.pop(delivery, None)
+            if left == 0 and times_returned(delivery.headers) is None:
+                return
+        for delivery in worn_out:
             self.renew(delivery)
+
+    def deliveries(self, place: Place) -> Iterator[Delivery]:
+        """What waits in a queue now, in order; all of it is taken first where the queue counts what comes back."""
+        if not self.exists(place) or (first := self.take(place)) is None:
+            return
+        # In this order: what others gave back just now is known to the queue once it has given the first one.
+        others = self.browser.count(place.queue, self.deadline()) or 0
+        if times_returned(first.headers) is None:
+            yield first
+            yield from self.taken(place, others)
+        else:
+            yield from [first, *self.taken(place, others + LATE)]
+
+    def taken(self, place: Place, most: int) -> Iterator[Delivery]:
+        """Messages of a queue, until it is empty, at most so many."""
+        for _ in range(most):
+            if (delivery := self.take(place)) is None:
+                return
+            yield delivery
+
+    def take(self, place: Place) -> Delivery | None:
+        """The first message of a queue; None where none waits."""
+        return self.browser.get(place.queue, self.deadline())
 
     def letter_for(self, delivery: Delivery, choice: Choice) -> Letter | None:
         """A message that is meant; None for others, and for what was not parked by us."""
         parked = read_parked(delivery.headers)
         return Letter(delivery, parked) if parked is not None and choice.takes(parked) else None
 
-    def waiting(self, place: Place) -> int | None:
-        """How many messages wait in a queue, as far as it knows; None where nothing has been parked yet."""
-        found = self.browser.count(place.queue, self.deadline())
-        if found is None and place.named and self.browser.count(place.named, self.deadline()) is None:
+    def exists(self, place: Place) -> bool:
+        """Whether a queue is there; it is not where nothing has been parked yet.
+
+        Raises:
+            FailedError: It was named, and the one beside it is not there either.
+        """
+        if self.browser.count(place.queue, self.deadline()) is not None:
+            return True
+        if place.named and self.browser.count(place.named, self.deadline()) is None:
             what = f"{place.queue!r}" if place.named == place.queue else f"{place.named!r}, and no {place.queue!r}"
             raise FailedError(f"there is no queue {what} in {self.broker.description}; is the name right?")
-        return found
+        return False
 
     def release(self) -> None:
         """Put back what was only looked at, and wait until the broker has every verdict.

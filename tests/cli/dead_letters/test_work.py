@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from datetime import timedelta
 
 import pytest
+from kombu import Queue as KombuQueue
 
-from micro_framework.amqp.entrypoints import EventListener
+from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.testing import running
 from micro_framework.wire.naming import Queue
 from tests.cli.dead_letters.letters import NOW, CardError, command, parked_message
@@ -130,6 +133,27 @@ def test_replay_for_programs(look):
     assert json.loads(stdout) == {
         "id": "00000001-0000-4000-8000-000000000000", "queue": "jobs", "outcome": "replayed",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_message_that_fails_again_at_once_is_replayed_once(broker_uri, outside, queue_type):
+    queue = KombuQueue("jobs", queue_arguments={"x-queue-type": queue_type})
+    service, calls = recording(QueueListener(queue), then=lambda payload: 1 / 0, dead_letter=True)
+    with running(service, config={"AMQP_URI": broker_uri}):
+        for number in range(3):
+            outside.send(number, key="jobs")
+        wait_for_parked(outside, 3)
+        assert command("replay", "-q", "jobs", "--broker", broker_uri)[2] == "3 messages replayed, 1 queue\n"
+        wait_for_parked(outside, 3)
+    assert sorted(calls.rest()) == [0, 0, 1, 1, 2, 2]
+
+
+def wait_for_parked(outside, count):
+    browser, waiting = outside.doors.browser(), threading.Event()
+    deadline = time.monotonic() + SECONDS
+    while browser.count("jobs.parked", deadline) != count:
+        assert time.monotonic() < deadline
+        waiting.wait(0.02)
 
 
 @pytest.mark.parametrize("for_programs", [False, True])
