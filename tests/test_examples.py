@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -22,6 +23,7 @@ from micro_framework.testing.broker_state import VHost
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE = 20.0
+LOCK = "mf-timer.reports.send"
 
 
 @pytest.fixture
@@ -79,6 +81,39 @@ def test_the_first_service_stops_cleanly_on_rabbitmq(rabbit):
     with started(command, EXAMPLES / "first_service", AMQP_URI=rabbit.uri) as process:
         rabbit.wait_for_consumers("evt-payments-payment_received--shipping.ship", timeout=DEADLINE)
         assert ended(process) == 0
+
+
+@pytest.fixture
+def timers_example():
+    return runpy.run_path(str(EXAMPLES / "timers" / "reports.py"))["Reports"]
+
+
+def test_the_timers_of_the_example_tick(timers_example, caplog):
+    caplog.set_level("INFO")
+    clock = ManualClock(utc=datetime(2026, 6, 1, 0, 29, 50, tzinfo=UTC))
+    with running(timers_example, clock=clock) as runner:
+        with wait_for(runner, "Reports.alive"):
+            clock.advance(5)
+        with wait_for(runner, "Reports.clean_up"), wait_for(runner, "Reports.send"):
+            clock.advance(5)
+        with wait_for(runner, "Reports.send") as waited:
+            clock.advance(0.5)
+        assert waited.result() is None
+    for text in ("this replica lives", "half past two in Berlin", "sent by this replica alone, at attempt 2"):
+        assert text in caplog.text
+
+
+def test_one_of_two_replicas_of_the_example_sends(rabbit):
+    command = [sys.executable, "-m", "micro_framework", "run", "reports", "--config", "config.yaml"]
+    with started(command, EXAMPLES / "timers", AMQP_URI=rabbit.uri) as one:
+        rabbit.wait_for(
+            lambda _: "mf-timer.reports.send" in rabbit.queues(), 2 * DEADLINE, "the first to hold the lock"
+        )
+        with started(command, EXAMPLES / "timers", AMQP_URI=rabbit.uri) as other:
+            rabbit.wait_for(lambda _: len(rabbit.connections()) == 2, 2 * DEADLINE, "the second to wait for it")
+            assert ended(one) == 0
+            rabbit.wait_for(lambda _: LOCK in rabbit.queues(), 2 * DEADLINE, "the second to hold it")
+            assert ended(other) == 0
 
 
 class Source:
