@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -26,6 +27,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE = 20.0
 PROCESS_DEADLINE = 45.0
 """Two processes start after the service, and then they compute."""
+LOCK = "mf-timer.reports.send"
 
 
 @pytest.fixture
@@ -126,6 +128,39 @@ def test_the_rpc_example_runs_on_rabbitmq(rabbit: VHost):
         assert (done.stdout, done.stderr) == (PLACED, "")
         assert ended(services) == 0
     assert sorted(rabbit.queues()) == ["rpc-orders", "rpc-payments"]
+
+
+@pytest.fixture
+def timers_example():
+    return runpy.run_path(str(EXAMPLES / "timers" / "reports.py"))["Reports"]
+
+
+def test_the_timers_of_the_example_tick(timers_example, caplog):
+    caplog.set_level("INFO")
+    clock = ManualClock(utc=datetime(2026, 6, 1, 0, 29, 50, tzinfo=UTC))
+    with running(timers_example, clock=clock) as runner:
+        with wait_for(runner, "Reports.alive"):
+            clock.advance(5)
+        with wait_for(runner, "Reports.clean_up"), wait_for(runner, "Reports.send"):
+            clock.advance(5)
+        with wait_for(runner, "Reports.send") as waited:
+            clock.advance(0.5)
+        assert waited.result() is None
+    for text in ("this replica lives", "half past two in Berlin", "sent by this replica alone, at attempt 2"):
+        assert text in caplog.text
+
+
+def test_one_of_two_replicas_of_the_example_sends(rabbit):
+    command = [sys.executable, "-m", "micro_framework", "run", "reports", "--config", "config.yaml"]
+    with started(command, EXAMPLES / "timers", AMQP_URI=rabbit.uri) as one:
+        rabbit.wait_for(
+            lambda _: "mf-timer.reports.send" in rabbit.queues(), 2 * DEADLINE, "the first to hold the lock"
+        )
+        with started(command, EXAMPLES / "timers", AMQP_URI=rabbit.uri) as other:
+            rabbit.wait_for(lambda _: len(rabbit.connections()) == 2, 2 * DEADLINE, "the second to wait for it")
+            assert ended(one) == 0
+            rabbit.wait_for(lambda _: LOCK in rabbit.queues(), 2 * DEADLINE, "the second to hold it")
+            assert ended(other) == 0
 
 
 class Source:
