@@ -11,6 +11,7 @@ from micro_framework.calls import Call, Outcome
 from micro_framework.clock import Clock
 from micro_framework.routes import BoundRoute, Route
 from micro_framework.runner import Runner, RunnerContext
+from micro_framework.spawners.base import uses_processes
 from micro_framework.standalone import EventProducer, RPCClient
 from micro_framework.targets import class_dependencies
 
@@ -47,10 +48,13 @@ def running(
 
     Args:
         services: Service classes, routes and contexts.
-        config: Their configuration; where it has no ``AMQP_URI``, they get an embedded broker of their own.
+        config: Their configuration; where it has no ``AMQP_URI``, they get an embedded broker of their own, or none if
+            their workers are processes, which cannot reach one.
         clock: Their clock, for instance a `ManualClock`.
     """
-    settings = {"AMQP_URI": f"memory://{uuid.uuid4().hex}", **(config or {})}
+    settings = dict(config or {})
+    if not uses_processes(str(settings.get("WORKER_MODE"))):
+        settings.setdefault("AMQP_URI", f"memory://{uuid.uuid4().hex}")
     with Runner(services, settings, clock=clock) as runner:
         yield runner
 

@@ -1,5 +1,6 @@
 """The helpers for tests of services, used as a user uses them."""
 
+import os
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -9,6 +10,7 @@ from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.dependencies import CallContext
 from micro_framework.entrypoints import TimeEntrypoint
+from micro_framework.exceptions import DeclarationError
 from micro_framework.routes import Route
 from micro_framework.testing import ManualClock, client_for, producer_for, running, wait_for, worker_for
 from tests.outside import given
@@ -24,6 +26,14 @@ class Orders:
         if payload == "bad":
             raise ValueError("no such order")
         return payload
+
+
+class Ticking:
+    name = "ticking"
+
+    @TimeEntrypoint(1)
+    def tick(self) -> int:
+        return os.getpid()
 
 
 def handle(payload: Any) -> str:
@@ -66,6 +76,19 @@ def test_the_given_configuration_and_clock_are_used() -> None:
     clock = ManualClock()
     with running(Orders, config={"AMQP_URI": "memory://mine", "MINE": 1}, clock=clock) as runner:
         assert (runner.settings.amqp_uri, runner.settings.raw["MINE"], runner.clock) == ("memory://mine", 1, clock)
+
+
+def test_a_service_with_worker_processes_runs_in_a_block() -> None:
+    config, clock = {"WORKER_MODE": "process", "MAX_WORKERS": 1}, ManualClock()
+    with running(Ticking, config=config, clock=clock) as runner, wait_for(runner, "Ticking.tick", 30) as waited:
+        clock.advance(1)
+    assert waited.result() != os.getpid()
+
+
+def test_one_that_needs_a_broker_has_to_say_which() -> None:
+    with pytest.raises(DeclarationError, match="AMQP_URI is missing"):
+        with running(Orders, config={"WORKER_MODE": "process"}):
+            pass
 
 
 def test_waiting_for_a_function_by_its_path() -> None:
