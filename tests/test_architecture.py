@@ -47,7 +47,7 @@ CHAINS = [
     ["amqp", "brokers"],
     ["websocket", "rpc"],
     ["testing", "standalone"],
-    ["__main__", "cli"],
+    ["__main__", "cli", "standalone"],
 ]
 # Nothing on floors 0 and 1 waits, asks the clock or talks to anybody.
 PURE_FLOORS = (0, 1)

@@ -13,7 +13,7 @@ import pytest
 from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome
 from micro_framework.dependencies import CallContext, CallInfo, Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.exceptions import PublishTimeout, WorkerDied
+from micro_framework.exceptions import PublishTimeout, TaskTimeout, WorkerDied
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import BoundRoute, CallbackRoute, Route, route
@@ -224,7 +224,7 @@ def test_a_call_may_run_elsewhere(feed: Feed) -> None:
 
 def test_what_is_raised_there_is_a_failure_of_the_call(feed: Feed) -> None:
     found = bound(Route(echo, feed))
-    found.runs = Elsewhere(error := WorkerDied("orders.handle.1", 1))
+    found.runs = Elsewhere(error := TaskTimeout("orders.handle.1", 1.0))
     found.process("p")
     assert feed.verdicts == [("settle", "p", Outcome(None, error))]
 

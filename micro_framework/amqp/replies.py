@@ -175,9 +175,9 @@ class ReplyDoor(SharedDoor):
     def on_lost(self) -> None:
         """The reply queue is gone, and the replies in it; on the connection's thread.
 
-        It is declared again, so that calls whose requests have not been sent yet can go on.
+        It has been declared again, so calls whose requests have not been sent yet can go on.
         """
-        self.pending.fail_all(self.answer_lost, was_sent)
+        self.pending.fail_all(self.answer_lost, may_be_sent)
 
     def answer_lost(self, call: RPCFuture) -> ReplyQueueLost:
         """The error of a call whose answer was lost with the reply queue."""
@@ -226,6 +226,11 @@ class ReplyDoor(SharedDoor):
 def was_sent(call: RPCFuture) -> bool:
     """Whether a call's request may be on its way."""
     return call.confirmation is not None and bool(call.confirmation.written)
+
+
+def may_be_sent(call: RPCFuture) -> bool:
+    """Whether a call's request may be on its way; also in the moment in which it is written but not noted yet."""
+    return call.confirmation is None or was_sent(call)
 
 
 def not_sent(error: BaseException, call: RPCFuture) -> BaseException:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from micro_framework.copies import Copy
     from micro_framework.runner import Runner
 
-__all__ = ["run", "run_copy", "runner_for"]
+__all__ = ["build", "run", "run_copy", "runner_for"]
 
 
 @click.command()

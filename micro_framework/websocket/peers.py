@@ -22,7 +22,7 @@ from micro_framework.exceptions import MalformedRequest, RPCError, ServiceBusy, 
 from micro_framework.rpc.manager import RPCManager
 from micro_framework.websocket.frames import NO_ID, Frame, WebSocketRequest, parse_request, reply_text
 
-__all__ = ["SEND_SECONDS", "Admission", "Peer", "WebSocketCall"]
+__all__ = ["SEND_SECONDS", "Admission", "Peer", "WebSocketCall", "drop"]
 
 logger = logging.getLogger(__name__)
 

@@ -404,3 +404,20 @@ def test_a_door_that_was_never_started_deletes_nothing(doors: Doors) -> None:
     door.subscribe(Subscription(MINE, 10, Inbox().take, delete_at_stop=True))
     door.stop(soon())
     assert doors.has_queue("mine")
+
+
+def test_who_is_told_of_a_loss_can_count_on_the_queue(doors: Doors, operator: Operator) -> None:
+    """Whoever asks again at once gets the answer: it does not come while there is no queue."""
+    again: SimpleQueue[BaseException | None] = SimpleQueue()
+    inbox = Inbox(Verdict.ACK)
+    publisher = doors.common_publisher
+
+    def on_lost() -> None:
+        publisher.publish(message("mine", "again", mandatory=True)).add_done_callback(again.put)
+
+    door = doors.duplex(Subscription(MINE, 10, inbox.take, on_lost=on_lost))
+    assert door.wait_ready(soon())
+    for _ in range(10):
+        operator.delete_queue("mine")
+        assert again.get(timeout=SECONDS) is None
+        assert inbox.bodies(1) == ["again"]

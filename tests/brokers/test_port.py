@@ -18,7 +18,7 @@ PROTOCOLS = {
         "wait_ready",
     ],
     "Locks": ["announce", "ready", "start", "stop", "wait_ready", "want"],
-    "Confirmation": ["add_done_callback", "wait"],
+    "Confirmation": ["add_done_callback", "wait", "written"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
         "routing_key", "settle",

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from micro_framework.config import NO_DEADLINE, ContextSettings, SerializerSettings, Settings
+from micro_framework.config import NO_DEADLINE, ContextSettings, SerializerSettings, Settings, WebSocketSettings
 from micro_framework.exceptions import ConfigError
 
 DEFAULTS = {
@@ -38,6 +38,9 @@ DEFAULTS = {
     "parent_calls_tracked": 10,
     "auto_delete_event_exchanges": False,
     "declare_event_exchanges": True,
+    "websocket_ip": "0.0.0.0",
+    "websocket_port": 8765,
+    "websocket": WebSocketSettings(),
     "logging": None,
     "raw": {},
 }
@@ -122,11 +125,11 @@ def test_all_problems_come_in_one_message():
             "AMQP_URI": "redis://u:hunter2@h",
             "AMQP_URL": "x",
             "CONTEXTS": {"slow": {"MAX_WORKERS": 0}},
-            "DEAD_LETTER": True,
+            "ENABLE_METRICS": True,
         }
     )
     assert len(problems) == 5
-    for start in ("AMQP_URI ", "MAX_WORKERS is '10'", "DEAD_LETTER=True is not built yet", "CONTEXTS.slow.MAX_WORKERS"):
+    for start in ("AMQP_URI ", "MAX_WORKERS is '10'", "ENABLE_METRICS=True is not built yet", "CONTEXTS.slow.MAX_WORKERS"):
         assert any(problem.startswith(start) for problem in problems), start
     assert "did you mean AMQP_URI?" in problems[-1]
     assert "hunter2" not in "".join(problems)

@@ -97,6 +97,7 @@ class RabbitMQConsumer:
         self._channel_number = channel
         self._subscriptions: list[Subscription] = []
         self._declared: set[str] = set()  # queues that were there once
+        self._untold: set[str] = set()  # queues that were lost, before `on_lost` was called
         self._by_tag: dict[bytes, Subscription] = {}
         self._generation: Generation | None = None
         self._unseen: list[int] = []
@@ -181,12 +182,21 @@ class RabbitMQConsumer:
         name = subscription.queue.name
         if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
-            try:
-                subscription.on_lost()
-            except Exception:  # it must not raise; if it does, the queue is declared all the same
-                logger.exception("the callback for the loss of queue %r raised, and callbacks must not", name)
+            self._declared.discard(name)
+            self._untold.add(name)
         declarer.queue(subscription.queue, exchanges=subscription.declare_exchanges)
         self._declared.add(name)
+        if name in self._untold:  # only now: whoever asks again at once needs the queue
+            self._untold.discard(name)
+            self._tell_loss(subscription)
+
+    def _tell_loss(self, subscription: Subscription) -> None:
+        try:
+            if subscription.on_lost is not None:
+                subscription.on_lost()
+        except Exception:  # it must not raise; if it does, the queue is consumed all the same
+            name = subscription.queue.name
+            logger.exception("the callback for the loss of queue %r raised, and callbacks must not", name)
 
     def _open_generation(self, connection: LinkConnection) -> None:
         channel: LinkChannel = connection.channel(self._channel_number)
