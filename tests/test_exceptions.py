@@ -142,11 +142,3 @@ def test_a_timeout_of_a_call_is_a_timeout_error_and_nothing_of_the_operating_sys
     assert isinstance(error, TimeoutError)
     assert error.args == (str(error),)
     assert (error.errno, error.filename) == (None, None)
-
-
-def test_a_value_whose_text_fails_can_be_told_of() -> None:
-    class Odd:
-        def __repr__(self) -> str:
-            raise ValueError("no text")
-
-    assert str(UnserializableValueError(Odd())) == "Unserializable value: `[__repr__ failed]`"
