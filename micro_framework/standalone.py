@@ -96,10 +96,19 @@ class Session(Generic[D]):
         return self.lifecycle.failure is not None
 
     def open(self) -> None:
-        """Begin to connect; returns at once."""
-        for hook in ("setup", "start"):
+        """Begin to connect; returns at once.
+
+        Raises:
+            SetupFailed: It could not begin, for want of threads for instance; nothing of it is left.
+        """
+        for extension in self.extensions:
+            perform(extension, "setup")
+        try:
             for extension in self.extensions:
-                perform(extension, hook)
+                perform(extension, "start")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the connections, within seconds each."""

@@ -23,6 +23,7 @@ from micro_framework.exceptions import (
     RemoteError,
     ReplyQueueLost,
     RPCTimeout,
+    SetupFailed,
     UnknownService,
     Unroutable,
 )
@@ -305,6 +306,24 @@ def test_a_client_that_was_refused_tries_again_at_its_next_use(rabbit: VHost) ->
             dispatch.stop()
             rabbit.admin.delete_vhost(name)
     assert mf_threads() == []
+
+
+def test_a_client_that_cannot_begin_leaves_nothing_and_can_be_used_later(
+    broker_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(self: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with running(Echo, config={"AMQP_URI": broker_uri}), RPCClient(broker_uri, timeout=30) as rpc:
+        late = RPCClient(broker_uri, timeout=30)
+        before = mf_threads()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", cannot)
+            with pytest.raises(SetupFailed, match="connection for RPC calls: start failed: .*can't start new thread"):
+                late.echo.echo()
+        assert mf_threads() == before
+        assert late.echo.echo(1) == rpc.echo.echo(1)
+        late.stop()
 
 
 # -- every way to end

@@ -80,8 +80,9 @@ class RPCServer(ConsumerDoor):
     closing = False
     most_workers = 0
     for_strays: RouteHandle
-    strays_context = ""
     """Whose workers answer the requests that are for no target: those of the largest context."""
+    strays_context = ""
+    """That context."""
 
     def __str__(self) -> str:
         return f"RPC connection of service {self.host.service!r}"

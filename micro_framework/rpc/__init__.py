@@ -1,6 +1,6 @@
 """RPC without its transport: proxies and futures for those who call, the table of targets for those who are called.
 
-Rooms, each importing only from those before it: `callbacks` (the thread that runs what callers want to be told),
+Rooms, each importing only from those before it: `callbacks` (the threads that run what callers want to be told),
 `futures` (one call that waits for its answer), `pending` (all of them), `proxies` (``self.payments.charge(...)``),
 `manager` (what can be called), `discovery` (asking a service what that is).
 """

@@ -32,7 +32,6 @@ from micro_framework.exceptions import (
     PublishRejected,
     PublishTimeout,
 )
-from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import Route, route
 from micro_framework.runner import Runner, RunnerContext
 from micro_framework.testing import running
@@ -1115,7 +1114,6 @@ def listening(**options: Any) -> type:
         (listening(expected_exceptions="ValueError"), "must hold exception classes, not 'ValueError'"),
         (listening(sensitive_arguments=[5]), "sensitive_arguments must be names of arguments, not 5"),
         (listening(sensitive_arguments=5), "sensitive_arguments must be names of arguments, not 5"),
-        (with_method("a", backoff=AsyncBackOff(1, 1)), "RPCListener cannot retry; leave out backoff="),
     ],
 )  # fmt: skip
 def test_declarations_that_cannot_work_are_refused(service: type, text: str) -> None:
