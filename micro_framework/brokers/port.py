@@ -113,8 +113,8 @@ class Subscription:
         on_message: Called on the consumer's thread for each delivery; must return at once and must not raise.
         declare_exchanges: False leaves the exchanges to others (``DECLARE_EVENT_EXCHANGES: false``).
         on_lost: Called on the consumer's thread when the queue was deleted or has expired since it was declared: what
-            it held, or would have got meanwhile, is lost. It has been declared again by then. Must return at once. None:
-            nobody needs to know. Where several consume one queue, whoever finds it gone first is told.
+            it held, or would have got meanwhile, is lost. It has been declared again by then. Must return at once.
+            None: nobody needs to know. Where several consume one queue, whoever finds it gone first is told.
         delete_at_stop: The queue is this consumer's alone and of no use without it: it is deleted at the stop, where
             the broker can still be told.
     """

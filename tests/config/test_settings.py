@@ -129,7 +129,8 @@ def test_all_problems_come_in_one_message():
         }
     )
     assert len(problems) == 5
-    for start in ("AMQP_URI ", "MAX_WORKERS is '10'", "ENABLE_METRICS=True is not built yet", "CONTEXTS.slow.MAX_WORKERS"):
+    starts = ("AMQP_URI ", "MAX_WORKERS is '10'", "ENABLE_METRICS=True is not built yet", "CONTEXTS.slow.MAX_WORKERS")
+    for start in starts:
         assert any(problem.startswith(start) for problem in problems), start
     assert "did you mean AMQP_URI?" in problems[-1]
     assert "hunter2" not in "".join(problems)
