@@ -532,15 +532,18 @@ class Failing:
 
 
 class Retrying:
-    """A service that retries every millisecond, and writes down each attempt and the callback's.
+    """A service that retries after a millisecond, or another interval, and writes down each attempt and the callback's.
 
     Args:
         failures: How many attempts fail.
         max_retries: How many retries there are.
         held: The attempt that waits before it fails, until the service stops: so this service never sees the next one.
+        interval: Milliseconds between the attempts.
     """
 
-    def __init__(self, failures: int, max_retries: int | None = 3, held: int | None = None) -> None:
+    def __init__(
+        self, failures: int, max_retries: int | None = 3, held: int | None = None, interval: int = 1
+    ) -> None:
         self.may_fail = may_fail = threading.Event()
         attempts: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         failed: queue.SimpleQueue[tuple[Any, Attempt, BaseException]] = queue.SimpleQueue()
@@ -550,7 +553,7 @@ class Retrying:
             name = "orders"
             retry = BackOffData()
 
-            @route(event(), backoff=AsyncBackOff(max_retries, 1), on_failure="handle_failed")
+            @route(event(), backoff=AsyncBackOff(max_retries, interval), on_failure="handle_failed")
             def handle(self, payload: Any) -> None:
                 attempts.put(self.retry)
                 assert self.retry.retry_count != held or may_fail.wait(SECONDS)

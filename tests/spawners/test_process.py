@@ -240,12 +240,8 @@ def test_calls_that_end_in_time_are_left_alone() -> None:
         assert pid_of(runner) == pid
 
 
-def test_a_death_takes_the_usual_way_of_a_failure(telephone: Telephone) -> None:
-    """Tried again as the backoff says; after the last attempt the callback, then the verdict."""
-    with open_laboratory(backoff_route(telephone)) as runner:
-        found = desk(runner, f"{__name__}.die")
-        found.route.submit("fatal")
-        assert found.retried.get(timeout=SECONDS)[1].history[0].exc_type == "WorkerDied"
+def test_a_death_is_the_last_attempt_of_what_cannot_be_counted(telephone: Telephone) -> None:
+    """No backoff, for it might go on for ever; the callback, then the verdict."""
     with open_laboratory(callback_route()) as runner:
         found = desk(runner, f"{__name__}.die")
         found.route.submit(telephone.number)
@@ -265,14 +261,10 @@ def died(payload: str, exception: BaseException) -> None:
     ring(payload, f"{type(exception).__name__}: {exception}")
 
 
-def backoff_route(telephone: Telephone) -> Route:
+def callback_route() -> Route:
     from micro_framework.retry import AsyncBackOff
 
     return CallbackRoute(die, Desk(), backoff=AsyncBackOff(1, 10), callback_target=died)
-
-
-def callback_route() -> Route:
-    return CallbackRoute(die, Desk(), callback_target=died)
 
 
 # -- dependencies

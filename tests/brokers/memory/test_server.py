@@ -125,7 +125,7 @@ def test_a_deleted_queue_takes_its_messages_bindings_and_exchange_along() -> Non
     server.declare_queue(queue("jobs", (passing, "#")), OURS)
     server.publish(Message("", "jobs", b"held", Properties()), mandatory=True)
     server.delete_queue("jobs")
-    assert not server.has_queue("jobs")
+    assert server.find_queue("jobs") is None
     assert isinstance(server.publish(Message("passing", "key", b"", Properties()), mandatory=False), UnknownExchange)
     server.declare_queue(queue("jobs"), OURS)
     taken: list[MemoryDelivery] = []
@@ -137,7 +137,7 @@ def test_deleting_an_unknown_queue_changes_nothing() -> None:
     server = MemoryServer("")
     server.declare_queue(queue("jobs"), OURS)
     server.delete_queue("unknown")
-    assert server.has_queue("jobs")
+    assert server.find_queue("jobs") is not None
 
 
 def test_every_consumer_of_a_deleted_queue_is_told_when_it_has_gone() -> None:
@@ -145,7 +145,7 @@ def test_every_consumer_of_a_deleted_queue_is_told_when_it_has_gone() -> None:
     server.declare_queue(queue("jobs"), OURS)
     told: list[bool] = []
     for _ in range(2):
-        server.consume("jobs", 1, lambda delivery: None, lambda: told.append(server.has_queue("jobs")))
+        server.consume("jobs", 1, lambda delivery: None, lambda: told.append(server.find_queue("jobs") is not None))
     ended = server.consume("jobs", 1, lambda delivery: None, lambda: told.append(True))
     server.end_consumption(ended)
     server.delete_queue("jobs")
@@ -196,7 +196,7 @@ class Look:
         self.found = False
 
     def take(self) -> None:
-        self.found = self.server.has_queue("leased")
+        self.found = self.server.find_queue("leased") is not None
         self.taken.set()
 
     @property
@@ -214,7 +214,7 @@ def leases() -> Iterator[Leases]:
 
 def test_a_queue_goes_when_its_lease_is_over(leases: Leases) -> None:
     leases.declare()
-    assert leases.server.has_queue("leased")
+    assert leases.server.find_queue("leased") is not None
     assert not leases.look_after_one_lease().found_it
 
 

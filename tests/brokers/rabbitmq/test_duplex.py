@@ -79,10 +79,10 @@ def server(doors: Doors) -> Iterator[Server]:
 # The connection
 
 
-def test_both_halves_share_one_connection_with_three_channels(doors: Doors, rabbit: VHost) -> None:
+def test_both_halves_share_one_connection_with_a_channel_each_for_publishing_delaying_and_consuming(doors: Doors, rabbit: VHost) -> None:
     door = doors.duplex(Subscription(REQUESTS, 10, Inbox().take))
     assert door.wait_ready(soon())
-    assert open_channels(door) == [0, 1, 2, 3]
+    assert open_channels(door) == [0, 1, 2, 4]
     rabbit.wait_for(lambda vhost: [found.channels for found in vhost.connections()] == [3])
     [connection] = rabbit.connections()
     assert "mf-duplex-test-0" in connection.client_name
@@ -99,10 +99,10 @@ def test_the_channels_keep_their_numbers_when_they_are_opened_again(doors: Doors
     break_the_consuming_channel(door, inbox.next())
     inbox.next()
     door.publish(message("nowhere")).wait(soon())
-    assert open_channels(door) == [0, 1, 2, 3]
+    assert open_channels(door) == [0, 1, 2, 4]
     rabbit.close_connections()
     diary.wait_for("ready", "lost", "ready")
-    assert open_channels(door) == [0, 1, 2, 3]
+    assert open_channels(door) == [0, 1, 2, 4]
 
 
 # Trouble of one half
