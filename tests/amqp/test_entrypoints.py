@@ -541,9 +541,7 @@ class Retrying:
         interval: Milliseconds between the attempts.
     """
 
-    def __init__(
-        self, failures: int, max_retries: int | None = 3, held: int | None = None, interval: int = 1
-    ) -> None:
+    def __init__(self, failures: int, max_retries: int | None = 3, held: int | None = None, interval: int = 1) -> None:
         self.may_fail = may_fail = threading.Event()
         attempts: queue.SimpleQueue[Attempt] = queue.SimpleQueue()
         failed: queue.SimpleQueue[tuple[Any, Attempt, BaseException]] = queue.SimpleQueue()

@@ -79,7 +79,7 @@ def server(doors: Doors) -> Iterator[Server]:
 # The connection
 
 
-def test_both_halves_share_one_connection_with_a_channel_each_for_publishing_delaying_and_consuming(doors: Doors, rabbit: VHost) -> None:
+def test_both_halves_share_one_connection_with_three_channels(doors: Doors, rabbit: VHost) -> None:
     door = doors.duplex(Subscription(REQUESTS, 10, Inbox().take))
     assert door.wait_ready(soon())
     assert open_channels(door) == [0, 1, 2, 4]
