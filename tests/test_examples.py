@@ -18,10 +18,11 @@ from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute
 from micro_framework.runner import Runner
-from micro_framework.testing import ManualClock, running, wait_for
+from micro_framework.testing import ManualClock, client_for, running, wait_for
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.errors import REGISTERED_EXCEPTIONS
 from tests.outside import Outside
+from tests.websocket.people import LOCAL, client
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE = 20.0
@@ -128,6 +129,14 @@ def test_the_rpc_example_runs_on_rabbitmq(rabbit: VHost):
         assert (done.stdout, done.stderr) == (PLACED, "")
         assert ended(services) == 0
     assert sorted(rabbit.queues()) == ["rpc-orders", "rpc-payments"]
+
+
+def test_the_target_of_the_websocket_example_is_called_over_websocket_and_rpc():
+    prices = runpy.run_path(str(EXAMPLES / "websocket" / "prices.py"))["Prices"]
+    with running(prices, config=LOCAL) as runner, client(runner) as browser, client_for(runner) as caller:
+        assert browser.ask("price", "apple", command_kwargs={"count": 2})["data"] == {"fruit": "apple", "total": 6}
+        assert browser.ask("price", "plum")["exception"]["value"] == "plum"
+        assert caller.prices.price("pear") == {"fruit": "pear", "total": 4}
 
 
 @pytest.fixture
