@@ -101,14 +101,15 @@ ok = rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, All, A
 []
 """
 # A queue that dead-letters at least once must not be deleted before its worker has begun: RabbitMQ 3.10.8 then loses
-# the supervisor of all of them, and no such queue works any more on that node. So each worker is asked for an answer.
+# the supervisor of all of them, and no such queue works any more on that node. So each worker is asked for an answer,
+# unless it has ended meanwhile.
 DELETE_VHOST = """
 AtLeastOnce = [Q || Q <- rabbit_amqqueue:list(),
                     lists:keymember(<<"x-dead-letter-strategy">>, 1, amqqueue:get_arguments(Q))],
 Workers = fun() -> [P || {_, P, _, _} <- supervisor:which_children(rabbit_fifo_dlx_sup), is_pid(P)] end,
 Wait = fun Wait(0) -> gave_up;
            Wait(Left) -> case length(Workers()) >= length(AtLeastOnce) of
-                             true -> [sys:get_state(P) || P <- Workers()];
+                             true -> [catch sys:get_state(P) || P <- Workers()];
                              false -> timer:sleep(20), Wait(Left - 1)
                          end
        end,

@@ -82,7 +82,7 @@ def test_a_message_that_kills_its_process_is_settled_and_no_other_is_touched(
 
 
 def test_killed_processes_lose_no_message(rabbit: VHost, outside: Outside, caplog: pytest.LogCaptureFixture) -> None:
-    """Each message is handled once, or fails because its process was killed at it."""
+    """Each message is handled; twice only where its process was killed at it, perhaps when it had done its work."""
     heard, count = outside.listen("shop"), 100
     with open_shop(rabbit, PREFETCH_COUNT=10) as runner:
         (spawner,) = runner.assembly.spawners.values()
@@ -97,11 +97,8 @@ def test_killed_processes_lose_no_message(rabbit: VHost, outside: Outside, caplo
     told = []
     while (body := next_of(heard)) != "the end":
         told.append(body["order"])
-    failed = sum(
-        "WorkerDied: the worker process that ran call shop.order." in line for line in caplog.text.splitlines()
-    )
-    assert len(told) == len(set(told)), "none twice"
-    assert count - failed <= len(told) <= count
+    assert set(told) == set(range(count))
+    assert len(told) - count <= caplog.text.count("it is run again (crash ")
 
 
 def test_a_target_that_holds_the_interpreter_does_not_disturb_the_heartbeat(

