@@ -101,7 +101,7 @@ def test_every_call_ends_though_the_broker_is_killed_twice(
     with OwnService(vhost, "Working") as service:
         client = RPCClient(vhost.uri, timeout=TIMEOUT)
         assert client.working.work(-1, str(tmp_path)) == -1
-        persist(own_node)
+        own_node.persist_declarations()
         callers = [
             threading.Thread(target=call_all, args=(client, tally, tmp_path), name=f"caller-{number}")
             for number in range(CALLERS)
@@ -133,11 +133,6 @@ def test_every_call_ends_though_the_broker_is_killed_twice(
         assert outcome.error is None or isinstance(outcome.error, NAMED), outcome
         assert outcome.seconds < TIMEOUT + LATE, outcome
     assert stalled(tally, returns) == []
-
-
-def persist(node: RabbitMQNode) -> None:
-    """Have everything that was declared so far survive a kill: for two seconds RabbitMQ may forget a declaration."""
-    node.evaluate("mnesia_recover:sync(), ok = mnesia:sync_log(), []")
 
 
 def own_threads(before: set[threading.Thread]) -> list[str]:

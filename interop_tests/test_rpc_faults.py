@@ -261,18 +261,13 @@ def test_a_hundred_pending_calls_outlive_the_broker(own_node: RabbitMQNode, runs
     ):
         calls = [client.working.hold.call_async(number, str(runs.folder)) for number in range(PENDING)]
         runs.wait_for(PENDING)
-        persist(own_node)
+        own_node.persist_declarations()
         own_node.kill()
         own_node.start()
         runs.let_go()
         assert [call.result() for call in calls] == list(range(PENDING))
         assert service.is_running()
         assert still_serves(vhost, runs)
-
-
-def persist(node: RabbitMQNode) -> None:
-    """Have everything that was declared so far survive a kill: for two seconds RabbitMQ may forget a declaration."""
-    node.evaluate("mnesia_recover:sync(), ok = mnesia:sync_log(), []")
 
 
 def test_calls_that_nobody_serves_any_more_end_at_their_deadline(own_node: RabbitMQNode, runs: Runs) -> None:
@@ -295,7 +290,7 @@ def test_calls_to_a_broker_that_is_away_end_at_their_deadline_and_are_never_sent
     vhost = own_node.vhost()
     with OwnService(vhost, "Working"), RPCClient(vhost.uri, timeout=SECONDS) as client:
         assert client.working.work(0, str(runs.folder)) == 0
-        persist(own_node)
+        own_node.persist_declarations()
         own_node.kill()
         with pytest.raises(RPCTimeout, match="was not sent"):
             client.working.work.with_timeout(0.5)(1, str(runs.folder))
@@ -321,7 +316,7 @@ def test_a_nameko_service_gets_our_answer_though_the_broker_was_killed(
     with OwnService(vhost, "Working") as service:
         publish(vhost.uri, "control.events", "call", {"method": "hold", "args": [1, str(runs.folder)]})
         runs.wait_for(1)
-        persist(own_node)
+        own_node.persist_declarations()
         own_node.kill()
         own_node.start()
         runs.let_go()

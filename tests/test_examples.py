@@ -125,7 +125,7 @@ def test_the_rpc_example_runs_on_rabbitmq(rabbit: VHost):
         rabbit.wait_for_consumers("rpc-orders", "rpc-payments", timeout=DEADLINE)
         script = [sys.executable, "place_orders.py"]
         variables = os.environ | {"AMQP_URI": uri, "PYTHONPATH": str(EXAMPLES.parent)}
-        done = subprocess.run(script, cwd=folder, env=variables, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(script, cwd=folder, env=variables, capture_output=True, text=True, timeout=99, check=True)
         assert (done.stdout, done.stderr) == (PLACED, "")
         assert ended(services) == 0
     assert sorted(rabbit.queues()) == ["rpc-orders", "rpc-payments"]

@@ -19,7 +19,7 @@ PLAIN = {"kombu", "amqp", "click", "cronsim", "pyyaml", "rich", "tzdata", "webso
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=100)
     (found,) = folder.glob("*.whl")
     return found
 

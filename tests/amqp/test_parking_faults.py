@@ -85,14 +85,6 @@ def fill(vhost: VHost, payloads: list[str], queue_type: str | None = None) -> No
         doors.send(*(message("jobs", payload, properties=DURABLE) for payload in payloads))
 
 
-def persist(node: RabbitMQNode) -> None:
-    """Let what was declared so far survive a kill, so that only what comes after this is at stake.
-
-    RabbitMQ may answer a declaration up to two seconds before it is sure to survive.
-    """
-    node.evaluate("mnesia_recover:sync(), ok = mnesia:sync_log(), []")
-
-
 def numbers(count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
@@ -144,7 +136,7 @@ def test_nothing_is_lost_when_the_broker_is_killed_while_messages_are_parked(
 ) -> None:
     vhost = own_node.vhost()
     fill(vhost, numbers(count))
-    persist(own_node)
+    own_node.persist_declarations()
 
     def fail(payload: Any) -> None:
         raise ValueError(payload)
@@ -164,7 +156,7 @@ def test_nothing_is_lost_when_the_broker_is_killed_right_after_the_first_was_par
     """A broker may forget the queue that it has only just declared, with the confirmed messages in it."""
     vhost = own_node.vhost()
     fill(vhost, numbers(20))
-    persist(own_node)
+    own_node.persist_declarations()  # of this queue, not of the one for what is parked
 
     def fail(payload: Any, exception: BaseException | None = None) -> None:
         raise ValueError(payload)

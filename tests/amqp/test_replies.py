@@ -621,6 +621,7 @@ def test_a_broker_killed_twice_under_load_leaves_no_call_without_an_outcome(
 
     with running(Echo, config=config), running(Calling, config=config) as runner:
         echo = ServiceProxy(proxy_of(runner)._caller, "echo")
+        own_node.persist_declarations()
         with concurrent.futures.ThreadPoolExecutor(callers) as pool:
             working = [pool.submit(call_in_turn, echo, number) for number in range(callers)]
             for _ in range(2):

@@ -804,6 +804,7 @@ def test_a_reply_on_its_way_when_the_connection_breaks_is_sent_again(
         with running(Waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
             caller.call("counting.count")
             counting.begun.get(timeout=SECONDS)
+            own_node.persist_declarations()
             own_node.set_memory_alarm(True)
             release.set()
             vhost.wait_for(lambda _: "rpc-counting" in vhost.queues(), what="the queue")

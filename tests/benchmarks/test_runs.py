@@ -32,7 +32,7 @@ def test_waiting_in_vain_voids_the_run() -> None:
 
 def test_a_wrong_name_is_refused_with_the_right_ones() -> None:
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "nothing of the kind"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 1
     assert "consume, 10 workers; " in done.stderr
 

@@ -173,7 +173,7 @@ def sent(folder: Path, expression: str) -> Failure:
         "from micro_framework.spawners.failures import failure_of; "
         f"sys.stdout.buffer.write(pickle.dumps(tuple(failure_of({expression}))))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=30, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=100, check=True)
     return Failure(*pickle.loads(done.stdout))
 
 

@@ -137,7 +137,7 @@ def test_tls(tmp_path: Path) -> None:
     certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=100)
     config = with_options(SSL={"certfile": str(certificate), "keyfile": str(key)})
     trusting = ssl.create_default_context(cafile=str(certificate))
     with running(Echo, config=config) as runner, connect(uri_of(runner, "wss"), ssl=trusting) as connection:

@@ -374,5 +374,5 @@ class TestMappingBack:
             "error = to_exception(parse_error({'exc_type': 'Error', 'exc_path': 'sqlite3.Error', 'exc_args': ['x']}));"
             "sys.exit(f'{type(error).__name__} {\"sqlite3\" in sys.modules}')"
         )
-        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
         assert ended.stderr.strip() == "RemoteError False"

@@ -176,7 +176,8 @@ class RabbitMQBrowser:
 
     def _on_channel_closed(self, error: Exception) -> None:
         logger.warning("%s: the broker closed its channel: %s", self._link.title, readable(error))
-        self._end_generation()
+        with self._link.gate:  # whoever writes has written
+            self._end_generation()
 
     def _refuse_if_lost(self) -> None:
         if self._lost:

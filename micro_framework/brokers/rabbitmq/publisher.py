@@ -301,7 +301,8 @@ class RabbitMQPublisher:
 
     def _on_keep_channel_closed(self, error: Exception) -> None:
         """Publishing a delay declares its queue too, so this is no reason to give anything up."""
-        self._can_keep = False
+        with self._link.gate:  # whoever writes has written
+            self._can_keep = False
         logger.warning("%s: a delay queue cannot be kept: %s", self._link.title, readable(error))
         self._link.post(lambda: self._with_connection(self._open_keep_channel))
 

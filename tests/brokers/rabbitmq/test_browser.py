@@ -111,6 +111,7 @@ def test_a_killed_broker_takes_everything_back(own_node: RabbitMQNode, hurt: VHo
     diary = Diary()
     browser = doors.browser(diary.events)
     assert len(taken_bodies(browser, 10)) == 10
+    own_node.persist_declarations()
     own_node.kill()
     own_node.start()
     diary.wait_for("ready", "lost", "ready")
