@@ -226,12 +226,12 @@ class WorkerDied(MicroFrameworkError):
 
     @staticmethod
     def ending(exit_code: int) -> str:
-        """How a process ended, in words."""
+        """How a process ended, in words; ``exit_code`` as above."""
         if exit_code >= 0:
             return f"ended with exit code {exit_code}"
         name = SIGNAL_NAMES.get(-exit_code)
         hint = ": by somebody, or by the system for want of memory" if name == "SIGKILL" else ""
-        return f"was killed by {f'{name} (signal {-exit_code})' if name else f'signal {-exit_code}'}{hint}"
+        return f"was killed by {f'{name} (signal {-exit_code}{hint})' if name else f'signal {-exit_code}'}"
 
     def __str__(self) -> str:
         return f"the worker process that ran call {self.call} {self.ending(self.exit_code)}"

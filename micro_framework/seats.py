@@ -18,7 +18,7 @@ from micro_framework.copies import CopyMain, copy_main, copy_name, failure_from
 from micro_framework.exceptions import MicroFrameworkError
 from micro_framework.signals import STOP_SIGNALS
 
-__all__ = ["Child", "Seat", "how_it_ended", "pause_before_restart"]
+__all__ = ["Child", "Seat", "pause_before_restart"]
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a copy that died is started again; doubled with each death in a row."""
@@ -179,16 +179,6 @@ def pause_before_restart(deaths: int, chance: float) -> float:
         chance: A number from 0 to 1: copies that died together do not start together.
     """
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(deaths - 1, 20)) * (0.5 + chance / 2)
-
-
-def how_it_ended(code: int) -> str:
-    """An exit code in words."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
 
 
 @contextmanager

@@ -30,8 +30,8 @@ from typing import Any
 from micro_framework.channel import Message
 from micro_framework.config import Settings
 from micro_framework.copies import UNGUARDED, CopyMain
-from micro_framework.exceptions import CallsAbandoned, CopyFailed, MicroFrameworkError
-from micro_framework.seats import Child, Seat, how_it_ended
+from micro_framework.exceptions import CallsAbandoned, CopyFailed, MicroFrameworkError, WorkerDied
+from micro_framework.seats import Child, Seat
 from micro_framework.signals import SignalWatch, end_at_once
 
 __all__ = ["Supervisor"]
@@ -224,7 +224,7 @@ class Supervisor:
     def bury(self, seat: Seat, child: Child, code: int) -> None:
         """A copy is dead; whether that is a matter of course depends on what it was told and has told."""
         now = time.monotonic()
-        what = f"{child} {how_it_ended(code)} after {now - child.since:.1f} s"
+        what = f"{child} {WorkerDied.ending(code)} after {now - child.since:.1f} s"
         seat.child = None
         child.close()
         if self.stop_wanted.is_set():

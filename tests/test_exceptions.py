@@ -72,7 +72,7 @@ def test_several_problems_stand_in_a_list() -> None:
         (RemoteError("KeyError", "'a'"), "KeyError 'a'"),
         (WorkerDied("orders.create.1", 3), "the worker process that ran call orders.create.1 ended with exit code 3"),
         (WorkerDied("orders.create.1", -11), "that ran call orders.create.1 was killed by SIGSEGV (signal 11)"),
-        (WorkerDied("orders.create.1", -9), "killed by SIGKILL (signal 9): by somebody, or by the system for want of"),
+        (WorkerDied("orders.create.1", -9), "killed by SIGKILL (signal 9: by somebody, or by the system for want of"),
         (WorkerDied("orders.create.1", -63), "was killed by signal 63"),
         (TaskTimeout("orders.create.1", 1.5), "call orders.create.1 ran longer than TASK_TIMEOUT (1.5 s)"),
         (RPCTimeout("payments", "charge", 2), "payments.charge did not answer within 2 s"),

@@ -12,7 +12,7 @@ import pytest
 
 from micro_framework.copies import Copy
 from micro_framework.exceptions import CopyFailed
-from micro_framework.seats import LONGEST_PAUSE, Child, Seat, how_it_ended, pause_before_restart
+from micro_framework.seats import LONGEST_PAUSE, Child, Seat, pause_before_restart
 
 SECONDS = 60.0
 
@@ -37,19 +37,6 @@ def test_only_starts_in_vain_make_a_seat_hopeless_and_only_in_a_row() -> None:
         assert not seat.is_hopeless()
     seat.lost(0.0, 0.0)
     assert seat.is_hopeless()
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [
-        (0, "ended with exit code 0"),
-        (-9, "was killed by SIGKILL"),
-        (-11, "was killed by SIGSEGV"),
-        (-99, "was killed by signal 99"),
-    ],
-)
-def test_how_a_copy_ended_is_said_in_words(code: int, words: str) -> None:
-    assert how_it_ended(code) == words
 
 
 def waits(copy: Copy) -> None:

@@ -226,7 +226,7 @@ def test_a_copy_killed_under_load_is_started_again_and_nothing_is_lost(
         if number == count // 3:
             shop.output.wait_for("^copy-1 sold")
             os.kill(killed, signal.SIGKILL)
-    (line,) = shop.errors.wait_for(rf"copy-1 \(pid {killed}\) was killed by SIGKILL after")
+    (line,) = shop.errors.wait_for(rf"copy-1 \(pid {killed}\) was killed by SIGKILL \(signal 9: .*\) after")
     assert "it is started again in" in line
     shop.errors.wait_for("copy-1 .* is ready in the place of one that died")
     assert shop.copies()["copy-1"] != killed
@@ -420,9 +420,8 @@ def test_a_copy_that_does_not_stop_is_killed_and_told_of(start: Start) -> None:
     process.send(signal.SIGTERM)
     assert process.code() == 1
     (told,) = process.errors.wait_for("CopyFailed: ")
-    assert (
-        len(re.findall(r"copy-\d \(pid \d+\) was killed by SIGKILL after .*? before it had stopped cleanly", told)) == 2
-    )
+    how = r"copy-\d \(pid \d+\) was killed by SIGKILL \(signal 9: .*?\) after .*? before it had stopped cleanly"
+    assert len(re.findall(how, told)) == 2
 
 
 # -- what cannot start

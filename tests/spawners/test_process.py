@@ -158,7 +158,7 @@ DEATHS = [
     ("exit at once", {"code": 7}, 7, "ended with exit code 7"),
     ("exit at once", {"code": 0}, 0, "ended with exit code 0"),
     ("segfault", {}, -signal.SIGSEGV, "was killed by SIGSEGV (signal 11)"),
-    ("kill", {}, -signal.SIGKILL, "was killed by SIGKILL (signal 9)"),
+    ("kill", {}, -signal.SIGKILL, "was killed by SIGKILL (signal 9: by somebody, or"),
 ]
 
 
