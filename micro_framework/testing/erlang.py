@@ -31,13 +31,15 @@ __all__ = ["ErlangAdmin", "clean_environment", "find_erlang_tool", "find_server_
 
 CALL_SECONDS = 20
 
+# Of a queue that is just going the node knows no figures: they are empty atoms.
 QUEUES = """
+Count = fun(What, Q) -> case proplists:get_value(What, Q) of N when is_integer(N) -> N; _ -> 0 end end,
 [#{name => element(4, proplists:get_value(name, Q)), durable => proplists:get_value(durable, Q),
    exclusive => proplists:get_value(exclusive, Q), auto_delete => proplists:get_value(auto_delete, Q),
    arguments => rabbit_misc:amqp_table(proplists:get_value(arguments, Q)),
-   ready => proplists:get_value(messages_ready, Q, 0),
-   unacknowledged => proplists:get_value(messages_unacknowledged, Q, 0),
-   consumers => proplists:get_value(consumers, Q, 0)}
+   ready => Count(messages_ready, Q),
+   unacknowledged => Count(messages_unacknowledged, Q),
+   consumers => Count(consumers, Q)}
  || Q <- rabbit_amqqueue:info_all(%(vhost)s, [name, durable, exclusive, auto_delete, arguments,
                                               messages_ready, messages_unacknowledged, consumers])]
 """
