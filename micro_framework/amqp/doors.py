@@ -171,7 +171,10 @@ class ConsumerDoor(SharedDoor):
         for delivery in list(self.put_off):
             self.acknowledge(delivery)
         deadline = time.monotonic() + CLOSE_BUDGET
-        for delivery, confirmation in list(self.awaited.items()):
+        for delivery in list(self.awaited):
+            confirmation = self.awaited.get(delivery)
+            if confirmation is None:
+                continue  # confirmed meanwhile
             try:
                 confirmation.wait(deadline)
             except PublishError as error:
