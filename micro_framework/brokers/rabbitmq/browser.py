@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 
 import amqp
 
-from micro_framework.brokers.port import DoorEvents
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.consumer import Generation
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
 from micro_framework.brokers.rabbitmq.frames import unpack_tag
-from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
@@ -32,7 +31,7 @@ TAG_AT, NAMES_AT = 4, 13
 """Where in a ``basic.get-ok`` the delivery tag and the exchange's name begin."""
 
 
-class RabbitMQBrowser:
+class RabbitMQBrowser(LinkedDoor):
     """A connection that looks into queues (`micro_framework.brokers.port.Browser`); opened once.
 
     Args:
@@ -46,25 +45,6 @@ class RabbitMQBrowser:
         self._link = link_for(self)
 
     # The port.
-
-    def start(self, events: DoorEvents) -> None:
-        """Begin connecting on a thread of its own.
-
-        Raises:
-            BrokerError: It was started or stopped before.
-        """
-        self._link.start(events)
-
-    @property
-    def ready(self) -> bool:
-        return self._link.ready
-
-    def wait_ready(self, deadline: float) -> bool:
-        return self._link.wait_ready(deadline)
-
-    def stop(self, deadline: float) -> None:
-        """Write the verdicts that are left, close the connection, end the thread."""
-        self._link.stop(deadline)
 
     def count(self, queue: str, deadline: float) -> int | None:
         return self._ask(lambda connection: count_of(connection, queue), deadline)

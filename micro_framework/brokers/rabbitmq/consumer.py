@@ -12,7 +12,7 @@ from typing import Any
 
 import amqp
 
-from micro_framework.brokers.port import DoorEvents, Subscription, Verdict
+from micro_framework.brokers.port import Subscription, Verdict
 from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements, Command
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
@@ -24,7 +24,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     short_string_at,
     unpack_tag,
 )
-from micro_framework.brokers.rabbitmq.link import Link, LinkFor
+from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
@@ -83,7 +83,7 @@ def frame_of(channel: int, command: Command) -> bytes:
     return requeue_frame(channel, tag) if verdict is Verdict.REQUEUE else reject_frame(channel, tag)
 
 
-class RabbitMQConsumer:
+class RabbitMQConsumer(LinkedDoor):
     """A consuming connection (`micro_framework.brokers.port.Consumer`); opened once, never again after `stop`.
 
     Args:
@@ -118,20 +118,12 @@ class RabbitMQConsumer:
         self._by_tag[f"mf-{len(self._subscriptions)}".encode()] = subscription
         self._subscriptions.append(subscription)
 
-    def start(self, events: DoorEvents) -> None:
-        """Begin connecting on a thread of its own.
-
-        Raises:
-            BrokerError: It was started or stopped before.
-        """
-        self._link.start(events)
-
     @property
     def ready(self) -> bool:
-        return self._link.ready and not self._cancelled
+        return super().ready and not self._cancelled
 
     def wait_ready(self, deadline: float) -> bool:
-        return self._link.wait_ready(deadline) and not self._cancelled
+        return super().wait_ready(deadline) and not self._cancelled
 
     def cancel(self, deadline: float) -> None:
         """Stop receiving; what no callback has seen yet goes back to its queue."""
@@ -142,7 +134,7 @@ class RabbitMQConsumer:
     def stop(self, deadline: float) -> None:
         """Write the verdicts that are left, close the connection, end the thread."""
         self.delete_own_queues(deadline)
-        self._link.stop(deadline)
+        super().stop(deadline)
 
     def delete_own_queues(self, deadline: float) -> None:
         """Delete the queues that are of no use without this consumer, if it is connected."""

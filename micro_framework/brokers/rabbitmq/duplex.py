@@ -7,12 +7,12 @@ of its own, so a channel that the broker closes under one leaves the other alone
 
 from collections.abc import Sequence
 
-from micro_framework.brokers.port import DoorEvents, Publication, Subscription
+from micro_framework.brokers.port import Publication, Subscription
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.brokers.rabbitmq.consumer import RabbitMQConsumer
 from micro_framework.brokers.rabbitmq.declarations import Adoptions
-from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.publisher import RabbitMQPublisher
 from micro_framework.exceptions import BrokerRefused
 from micro_framework.wire.naming import Exchange, Queue
@@ -23,7 +23,7 @@ CONSUME_CHANNEL = 4
 """Behind those of the publishing half."""
 
 
-class RabbitMQDuplex:
+class RabbitMQDuplex(LinkedDoor):
     """A connection for both (`micro_framework.brokers.port.Duplex`); opened once, never again after `stop`.
 
     Args:
@@ -39,14 +39,6 @@ class RabbitMQDuplex:
         self._halves = (self._consuming, self._publishing)
 
     # The port.
-
-    def start(self, events: DoorEvents) -> None:
-        """Begin connecting on a thread of its own.
-
-        Raises:
-            BrokerError: It was started or stopped before.
-        """
-        self._link.start(events)
 
     @property
     def ready(self) -> bool:
@@ -112,7 +104,7 @@ class RabbitMQDuplex:
         """Wait for outstanding confirms, write the verdicts that are left, close the connection, end the thread."""
         self._publishing.finish(deadline)
         self._consuming.delete_own_queues(deadline)
-        self._link.stop(deadline)
+        super().stop(deadline)
 
     # What the link asks, see `LinkOwner`.
 

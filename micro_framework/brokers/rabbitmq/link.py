@@ -33,7 +33,7 @@ from micro_framework.brokers.rabbitmq.refusals import readable, refusal_for
 from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
-__all__ = ["Link", "LinkFor", "LinkOwner"]
+__all__ = ["Link", "LinkFor", "LinkOwner", "LinkedDoor"]
 
 logger = logging.getLogger(__name__)
 
@@ -421,6 +421,32 @@ class Link:
 
 LinkFor = Callable[[LinkOwner], Link]
 """Gives a door its link: one of its own, or the one that it shares."""
+
+
+class LinkedDoor:
+    """What every door at RabbitMQ has in common (`micro_framework.brokers.port.Door`): it is ready when its link is."""
+
+    _link: Link
+
+    def start(self, events: DoorEvents) -> None:
+        """Begin connecting on a thread of its own.
+
+        Raises:
+            BrokerError: It was started or stopped before.
+        """
+        self._link.start(events)
+
+    @property
+    def ready(self) -> bool:
+        return self._link.ready
+
+    def wait_ready(self, deadline: float) -> bool:
+        return self._link.wait_ready(deadline)
+
+    def stop(self, deadline: float) -> None:
+        """Close the connection, and end the thread."""
+        self._link.stop(deadline)
+
 
 open_links: weakref.WeakSet[Link] = weakref.WeakSet()
 

@@ -26,12 +26,12 @@ from uuid import uuid4
 
 import amqp
 
-from micro_framework.brokers.port import DoorEvents, Lock, Publication
+from micro_framework.brokers.port import Lock, Publication
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.frames import publish_frames, short_string_at, unpack_properties
-from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import PASSING, readable
 from micro_framework.exceptions import BrokerError, BrokerRefused, PublishError, Unroutable
 from micro_framework.wire.messages import Properties
@@ -51,7 +51,7 @@ PASSING_QUEUE = {"x-queue-type": "classic"}
 """Said even if it is the default: no other type can be exclusive."""
 
 
-class RabbitMQLocks:
+class RabbitMQLocks(LinkedDoor):
     """A connection that holds names, or waits for them (`micro_framework.brokers.port.Locks`).
 
     Args:
@@ -82,21 +82,6 @@ class RabbitMQLocks:
             raise BrokerError(f"{self._link.title} wants {lock.name!r} already")
         self._locks[lock.name] = lock
 
-    def start(self, events: DoorEvents) -> None:
-        """Begin connecting on a thread of its own.
-
-        Raises:
-            BrokerError: It was started or stopped before.
-        """
-        self._link.start(events)
-
-    @property
-    def ready(self) -> bool:
-        return self._link.ready
-
-    def wait_ready(self, deadline: float) -> bool:
-        return self._link.wait_ready(deadline)
-
     def announce(self, name: str, word: str, done: Callable[[bool], None]) -> None:
         """Tell everybody who takes part; the answer comes on the reading thread, or at once."""
         identifier = uuid4().hex
@@ -108,10 +93,6 @@ class RabbitMQLocks:
             done(False)
             return
         self._send(Publication(EXCHANGE, name, word.encode(), Properties(correlation_id=identifier)), confirm=False)
-
-    def stop(self, deadline: float) -> None:
-        """Close the connection, and with that let everything go; end the thread."""
-        self._link.stop(deadline)
 
     # What the link asks, see `LinkOwner`.
 

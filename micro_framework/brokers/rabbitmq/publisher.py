@@ -16,7 +16,7 @@ from time import monotonic
 
 import amqp
 
-from micro_framework.brokers.port import DoorEvents, Publication
+from micro_framework.brokers.port import Publication
 from micro_framework.brokers.rabbitmq.blame import locked_queue, missing_exchange
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
@@ -24,7 +24,7 @@ from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnect
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
 from micro_framework.brokers.rabbitmq.delays import KEPT, Holding, Way, held_back, packed
 from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
-from micro_framework.brokers.rabbitmq.link import LinkFor
+from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.plugin import require_plugin
 from micro_framework.brokers.rabbitmq.refusals import readable
 from micro_framework.brokers.rabbitmq.targets import Targets, holding_for, type_of
@@ -45,7 +45,7 @@ KEEP_SECONDS = KEPT / 1000 / 6
 """How often the delay queues of quorum queues are declared again: five of six may fail."""
 
 
-class RabbitMQPublisher:
+class RabbitMQPublisher(LinkedDoor):
     """A publishing connection (`micro_framework.brokers.port.Publisher`); opened once, never again after `stop`.
 
     Args:
@@ -71,21 +71,6 @@ class RabbitMQPublisher:
         self._link = link_for(self)
 
     # The port.
-
-    def start(self, events: DoorEvents) -> None:
-        """Begin connecting on a thread of its own.
-
-        Raises:
-            BrokerError: It was started or stopped before.
-        """
-        self._link.start(events)
-
-    @property
-    def ready(self) -> bool:
-        return self._link.ready
-
-    def wait_ready(self, deadline: float) -> bool:
-        return self._link.wait_ready(deadline)
 
     def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
         """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
@@ -165,7 +150,7 @@ class RabbitMQPublisher:
     def stop(self, deadline: float) -> None:
         """Wait for outstanding confirms, close the connection, end the thread."""
         self.finish(deadline)
-        self._link.stop(deadline)
+        super().stop(deadline)
 
     def finish(self, deadline: float) -> None:
         """Take no more messages, and wait for outstanding confirms."""
