@@ -1,6 +1,7 @@
 """Real Nameko of both versions for the tests here; its output is shown with a test that fails."""
 
 import contextlib
+import uuid
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -43,6 +44,12 @@ def shared_nameko(request: pytest.FixtureRequest, broker: BrokerAdmin) -> Iterat
 def nameko_driver(nameko: Nameko) -> NamekoDriver:
     """Nameko's own standalone client and dispatcher."""
     return nameko.driver()
+
+
+@pytest.fixture
+def marker() -> str:
+    """A payload that no other test sends: handlers remember what the whole module sent."""
+    return uuid.uuid4().hex
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +23,16 @@ from typing import Any, Self
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import Watchdog, free_port
 
-__all__ = ["START_SECONDS", "Nameko", "NamekoDriver", "NamekoError", "NamekoProcess", "consumers_of", "nameko_python"]
+__all__ = [
+    "START_SECONDS",
+    "Nameko",
+    "NamekoDriver",
+    "NamekoError",
+    "NamekoHandlers",
+    "NamekoProcess",
+    "consumers_of",
+    "nameko_python",
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = Path(__file__).resolve().parent / "services"
@@ -340,3 +350,20 @@ class NamekoDriver(OwnedProcess):
             error = answer["error"]
             raise NamekoError(f"nameko's client raised {error['type']}: {error['text']}", error)
         return answer["result"]
+
+
+@dataclass
+class NamekoHandlers:
+    """The event handlers of Nameko's services, its client, and the broker between us."""
+
+    driver: NamekoDriver
+    vhost: VHost
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"AMQP_URI": self.vhost.uri}
+
+    def heard(self, marker: object) -> list[str]:
+        """The handlers of `nameko_services` that got a payload, sorted."""
+        self.vhost.wait_until_drained()
+        return sorted(handler for handler, payload in self.driver.log() if payload == marker)

@@ -5,36 +5,21 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import amqp
 import pytest
 
-from interop_tests.nameko_process import Nameko, NamekoDriver, NamekoError
+from interop_tests.nameko_process import Nameko, NamekoError, NamekoHandlers
 from interop_tests.raw_messages import channel_to
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.exceptions import Unroutable
 from micro_framework.standalone import EventProducer
-from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
 
 
-@dataclass
-class Peers:
+class Peers(NamekoHandlers):
     """Nameko's handlers, its client, and the broker between us."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
-
-    def heard(self, marker: object) -> list[str]:
-        """The handlers of `nameko_services` that got a payload, sorted."""
-        self.vhost.wait_until_drained()
-        return sorted(handler for handler, payload in self.driver.log() if payload == marker)
 
     def witnessed(self, marker: str) -> dict[str, Any]:
         """What the witness knows of the one event with this payload."""
@@ -47,12 +32,6 @@ class Peers:
 def peers(shared_nameko: Nameko) -> Peers:
     shared_nameko.run("nameko_services:Target", "interop_peers:Witness")
     return Peers(shared_nameko.driver(), shared_nameko.vhost)
-
-
-@pytest.fixture
-def marker() -> str:
-    """A payload that no other test sends: the handlers remember what the whole module sent."""
-    return uuid.uuid4().hex
 
 
 # -- ours to Nameko's handlers

@@ -1,7 +1,6 @@
 """Calls that pass through both: Nameko to us to Nameko and back, with what context data and call id stacks become."""
 
 import re
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +74,6 @@ class Chain:
 def chain(shared_nameko: Nameko) -> Chain:
     shared_nameko.run("nameko_services:Source", "interop_peers:Witness", "interop_peers:Relay")
     return Chain(shared_nameko.driver(), shared_nameko.vhost)
-
-
-@pytest.fixture
-def marker() -> str:
-    return uuid.uuid4().hex
 
 
 def names_of(stack: list[str]) -> list[str]:

@@ -6,7 +6,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from decimal import Decimal
 from threading import Event
 from typing import Any
@@ -14,33 +13,19 @@ from typing import Any
 import pytest
 from kombu import Exchange, Queue
 
-from interop_tests.nameko_process import Nameko, NamekoDriver
+from interop_tests.nameko_process import Nameko, NamekoHandlers
 from interop_tests.raw_messages import take
 from micro_framework.amqp.dependencies import Dispatch, Producer, Publish, Publisher
 from micro_framework.dependencies import CallContext, CallInfo
 from micro_framework.entrypoints import TimeEntrypoint
-from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
 
 RAW_EXCHANGE = Exchange("raw.exchange", type="direct", durable=True)
 RAW_QUEUE = Queue("raw.queue", exchange=RAW_EXCHANGE, routing_key="raw.key", durable=True)
 
 
-@dataclass
-class Peers:
+class Peers(NamekoHandlers):
     """Nameko's handlers, and what they have received."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
-
-    def heard(self, marker: object) -> list[str]:
-        """The handlers of `nameko_services` that got a payload, sorted."""
-        self.vhost.wait_until_drained()
-        return sorted(handler for handler, payload in self.driver.log() if payload == marker)
 
     def witnessed(self, handler: str) -> list[dict[str, Any]]:
         """What a handler of `interop_peers` got, oldest first."""
@@ -53,12 +38,6 @@ class Peers:
 def peers(shared_nameko: Nameko) -> Peers:
     shared_nameko.run("nameko_services:Target", "interop_peers:Witness")
     return Peers(shared_nameko.driver(), shared_nameko.vhost)
-
-
-@pytest.fixture
-def marker() -> str:
-    """A payload that no other test sends: the handlers remember what the whole module sent."""
-    return uuid.uuid4().hex
 
 
 def once(do: Callable[["Any"], object], config: dict[str, Any]) -> None:

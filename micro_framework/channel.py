@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Channel", "Message"]
+__all__ = ["Channel", "Message", "take_frame"]
 
 Message = Mapping[str, Any]
 """What goes over a channel: anything that JSON can say, in a mapping."""
@@ -74,12 +74,7 @@ class Channel:
 
     def complete(self) -> Iterator[Message]:
         """The messages that have come as a whole."""
-        while len(self.received) >= LENGTH.size:
-            end = LENGTH.size + LENGTH.unpack_from(self.received)[0]
-            if len(self.received) < end:
-                return
-            body = bytes(self.received[LENGTH.size : end])
-            del self.received[:end]
+        while (body := take_frame(self.received, LENGTH)) is not None:
             yield json.loads(body)
 
     def hang_up(self) -> None:
@@ -94,3 +89,20 @@ class Channel:
         self.gone = True
         self.hang_up()
         self.stream.close()
+
+
+def take_frame(received: bytearray, length: struct.Struct) -> bytes | None:
+    """Take the first frame out of what has been received; None while it is not all there.
+
+    Args:
+        received: Frames, each after its length in bytes; what is taken is removed.
+        length: How the length is written.
+    """
+    if len(received) < length.size:
+        return None
+    end = length.size + length.unpack_from(received)[0]
+    if len(received) < end:
+        return None
+    frame = bytes(memoryview(received)[length.size : end])
+    del received[:end]
+    return frame

@@ -42,9 +42,7 @@ from micro_framework.extensions import Host
 from micro_framework.redaction import shown_arguments
 from micro_framework.retry import is_exception_class
 from micro_framework.rpc.manager import GET_TARGET, LIST_TARGETS, RPCManager
-from micro_framework.wire.headers import (
-    deadline_from,
-)
+from micro_framework.wire.headers import deadline_from
 from micro_framework.wire.messages import (
     JSON_CONTENT_TYPE,
     Request,

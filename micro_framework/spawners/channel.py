@@ -4,6 +4,8 @@ import contextlib
 import socket
 import struct
 
+from micro_framework.channel import take_frame
+
 __all__ = ["Channel"]
 
 HEADER = struct.Struct(">Q")
@@ -58,14 +60,7 @@ class Channel:
 
     def take(self) -> bytes | None:
         """The next frame if all of it has been received."""
-        if len(self.received) < HEADER.size:
-            return None
-        end = HEADER.size + HEADER.unpack_from(self.received)[0]
-        if len(self.received) < end:
-            return None
-        frame = bytes(memoryview(self.received)[HEADER.size : end])
-        del self.received[:end]
-        return frame
+        return take_frame(self.received, HEADER)
 
     def finish(self) -> None:
         """Send nothing more: the other end receives None after what was sent. Thread safe."""
