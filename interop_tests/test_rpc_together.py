@@ -84,21 +84,23 @@ def test_replicas_are_replaced_one_by_one_and_every_call_runs_once(rabbit: VHost
         ThreadPoolExecutor(CALLERS) as pool,
     ):
         results = [pool.submit(call, number) for number in range(calls)]
-        pids = set()
+        words: dict[int, str] = {}  # what each process said
         for number in range(replacements):
             for _ in range(calls // (replacements + 1)):
                 assert started.acquire(timeout=SECONDS)
             leaving = (one, two)[number % 2]
-            pids.add(leaving.pid)
             leaving.terminate()
             assert leaving.wait() == 0, leaving.output()
+            words[leaving.pid] = leaving.output()
             leaving.start()
-        pids |= {one.pid, two.pid}
         assert [result.result(SECONDS) for result in results] == list(range(calls))
         rabbit.wait_until_drained("rpc-working")
+        words |= {one.pid: one.output(), two.pid: two.output()}
     ran = Counter(number for number, _ in runs.all())
-    assert ran == Counter(range(calls)), {number: times for number, times in ran.items() if times != 1}
-    assert {pid for _, pid in runs.all()} <= pids
+    oddly = [(number, pid) for number, pid in runs.all() if ran[number] != 1]
+    assert not oddly, f"(call, process) of what ran more than once: {oddly}\n{words}"
+    assert set(ran) == set(range(calls))
+    assert {pid for _, pid in runs.all()} <= set(words)
 
 
 def test_running_calls_are_answered_at_the_stop_and_waiting_ones_by_the_other(rabbit: VHost, runs: Runs) -> None:

@@ -11,6 +11,7 @@ it, and stopped after them.
 """
 
 import copy
+import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class Lifecycle:
         self.listener: Callable[[BaseException], None] | None = None
         self.watcher: Callable[[], None] | None = None
         self.waiting_for_ready: list[Callable[[], None]] | None = []  # None once everything was ready
+        self.stop_by = -math.inf
+        """Until when a stop that goes on may wait for what running calls have left, on ``time.monotonic()``."""
 
     def when_ready(self, callback: Callable[[], None]) -> None:
         """Call ``callback()`` once everything is ready for the first time, now if it was; it must return at once."""

@@ -307,6 +307,7 @@ class Runner:
     def stop_everything(self) -> list[str]:
         """The order of the stop, see the top of this module; returns the abandoned calls."""
         entrypoints = set(self.assembly.entrypoints())
+        self.lifecycle.stop_by = time.monotonic() + self.settings.shutdown_timeout
         self.stop_extensions([extension for extension in self.started if extension in entrypoints])
         abandoned = self.stop_workers()
         self.clock.stop()

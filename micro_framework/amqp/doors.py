@@ -88,7 +88,11 @@ class SharedDoor(Extension):
 
     def close(self) -> None:
         """Close the door, used or not."""
-        self.door.stop(time.monotonic() + CLOSE_BUDGET)
+        self.door.stop(self.close_by())
+
+    def close_by(self) -> float:
+        """When a close that begins now must be over, in ``time.monotonic()`` seconds."""
+        return time.monotonic() + CLOSE_BUDGET
 
     def is_ready(self) -> bool:
         """Whether it is connected, or nothing uses it."""
@@ -170,7 +174,7 @@ class ConsumerDoor(SharedDoor):
         """Acknowledge what was put off, write what is left and close."""
         for delivery in list(self.put_off):
             self.acknowledge(delivery)
-        deadline = time.monotonic() + CLOSE_BUDGET
+        deadline = self.close_by()
         for delivery in list(self.awaited):
             confirmation = self.awaited.get(delivery)
             if confirmation is None:
@@ -182,6 +186,10 @@ class ConsumerDoor(SharedDoor):
             else:
                 self.published(delivery, None)
         super().stop()
+
+    def close_by(self) -> float:
+        """As long as the stop may take: a call whose answer the broker has not confirmed would run again."""
+        return max(super().close_by(), self.host.lifecycle.stop_by)
 
     def cancel(self) -> None:
         """Receive nothing more, on any queue of the context; what was received can still be settled.

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from micro_framework.amqp import doors
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.amqp.serving import RPCServer
@@ -820,6 +821,43 @@ def test_a_reply_on_its_way_when_the_connection_breaks_is_sent_again(
             assert runner.ready
     finally:
         own_node.start()
+        own_node.set_memory_alarm(False)
+        outside.close()
+
+
+def test_a_stop_waits_for_the_confirms_of_answers_as_long_as_it_may(
+    own_node: RabbitMQNode, counting: type[Counting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call whose answer is not confirmed would run again; a broker that is slow for a while is no reason for that."""
+    monkeypatch.setattr(doors, "CLOSE_BUDGET", 0.3)
+    vhost = own_node.vhost()
+    release = threading.Event()
+
+    class Waiting(counting):  # type: ignore[misc, valid-type]
+        @RPCListener()
+        def count(self):
+            self.begun.put(1)
+            release.wait(SECONDS)
+            return "counted"
+
+    outside = Outside(vhost.uri)
+    try:
+        caller = RawCaller(outside)
+        with running(Waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
+            caller.call("counting.count")
+            counting.begun.get(timeout=SECONDS)
+            stopping = threading.Thread(target=runner.stop)
+            stopping.start()
+            vhost.wait_for(lambda _: vhost.consumers("rpc-counting") == 0, what="the consumer to be cancelled")
+            own_node.set_memory_alarm(True)  # the broker takes no answer
+            release.set()
+            stopping.join(3 * doors.CLOSE_BUDGET)
+            assert stopping.is_alive()
+            own_node.set_memory_alarm(False)
+            stopping.join(SECONDS)
+        assert caller.answer()["result"] == "counted"
+        assert vhost.depth("rpc-counting") == 0
+    finally:
         own_node.set_memory_alarm(False)
         outside.close()
 
