@@ -166,7 +166,7 @@ def test_calls_go_on_while_connections_are_closed_again_and_again(rabbit: VHost,
         disturbing = threading.Thread(target=disturb, name="disturbing")
         disturbing.start()
         try:
-            numbers = list(range(500))
+            numbers = list(range(200))
             results = list(pool.map(lambda number: client.working.work(number, str(runs.folder)), numbers))
         finally:
             over.set()

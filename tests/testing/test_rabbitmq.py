@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -148,11 +149,11 @@ def test_a_broken_config_is_reported_with_the_brokers_words() -> None:
 
 def test_a_taken_port_is_exchanged_for_a_free_one() -> None:
     node = RabbitMQNode()
-    with RabbitMQNode() as other:
-        node.port = other.port
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = node.port = other.getsockname()[1]
         node._write_config()
         with node:
-            assert node.port != other.port
+            assert node.port != taken
             assert node.queues("/") == []
 
 
