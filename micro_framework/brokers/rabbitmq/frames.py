@@ -7,14 +7,14 @@ its own thread. Layouts: AMQP 0-9-1 specification, 2.3.5 (frames), 4.2.6 (conten
 
 import struct
 from calendar import timegm
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from struct import Struct, pack
 from typing import Any
 
-from amqp.basic_message import Message
 from amqp.exceptions import FrameSyntaxError
-from amqp.serialization import dumps
+from amqp.serialization import dumps, loads
 
 from micro_framework.brokers.port import Publication
 from micro_framework.exceptions import MessageTooLarge, PublishError
@@ -64,6 +64,10 @@ SETTLE_SIZE = 13
 TAG = Struct(">QB")
 BODY_SIZE = Struct(">Q")
 CONTENT_HEAD = Struct(">HHQ")
+FLAGS = Struct(">H")
+PROPERTY_FLAGS_AT = CONTENT_HEAD.size
+PROPERTY_LIST_AT = PROPERTY_FLAGS_AT + FLAGS.size
+EMPTY_TABLE = bytes(4)
 
 
 class FrameBuffer:
@@ -274,28 +278,60 @@ def packed_time(value: object, name: str) -> bytes:
     return BODY_SIZE.pack(int(value))
 
 
-PACKERS = (
-    (0x8000, "content_type", short_string),
-    (0x4000, "content_encoding", short_string),
-    (0x2000, "headers", packed_table),
-    (0x1000, "delivery_mode", octet),
-    (0x0800, "priority", octet),
-    (0x0400, "correlation_id", short_string),
-    (0x0200, "reply_to", short_string),
-    (0x0100, "expiration", packed_expiration),
-    (0x0080, "message_id", short_string),
-    (0x0040, "timestamp", packed_time),
-    (0x0020, "type", short_string),
-    (0x0010, "user_id", short_string),
-    (0x0008, "app_id", short_string),
-    (0x0004, "cluster_id", short_string),
+def short_string_in(header: bytes, at: int) -> tuple[str, int]:
+    raw, end = short_string_at(header, at)
+    return raw.decode("utf-8", "surrogatepass"), end
+
+
+def table_in(header: bytes, at: int) -> tuple[Mapping[str, Any], int]:
+    if header.startswith(EMPTY_TABLE, at):
+        return {}, at + len(EMPTY_TABLE)
+    (table,), end = loads("F", header, at)
+    return table, end
+
+
+def octet_in(header: bytes, at: int) -> tuple[int, int]:
+    return header[at], at + 1
+
+
+def time_in(header: bytes, at: int) -> tuple[int, int]:
+    return BODY_SIZE.unpack_from(header, at)[0], at + BODY_SIZE.size
+
+
+PROPERTIES = (
+    (0x8000, "content_type", short_string, short_string_in),
+    (0x4000, "content_encoding", short_string, short_string_in),
+    (0x2000, "headers", packed_table, table_in),
+    (0x1000, "delivery_mode", octet, octet_in),
+    (0x0800, "priority", octet, octet_in),
+    (0x0400, "correlation_id", short_string, short_string_in),
+    (0x0200, "reply_to", short_string, short_string_in),
+    (0x0100, "expiration", packed_expiration, short_string_in),
+    (0x0080, "message_id", short_string, short_string_in),
+    (0x0040, "timestamp", packed_time, time_in),
+    (0x0020, "type", short_string, short_string_in),
+    (0x0010, "user_id", short_string, short_string_in),
+    (0x0008, "app_id", short_string, short_string_in),
+    (0x0004, "cluster_id", short_string, short_string_in),
 )
+"""Flag, name, how to pack and how to unpack, in the order of the property list."""
+PACKERS = [(flag, name, packed) for flag, name, packed, _ in PROPERTIES]
+
+
+@cache
+def unpackers_for(flags: int) -> Sequence[tuple[str, Callable[[bytes, int], tuple[Any, int]]]]:
+    """The properties that are there, in order; publishers use few combinations."""
+    return [(name, unpacked) for flag, name, _, unpacked in PROPERTIES if flags & flag]
 
 
 def unpack_properties(header: bytes) -> Properties:
-    """The properties in the payload of a content header."""
-    message: Any = Message()
-    message.inbound_header(header)
-    found: dict[str, Any] = message.properties
-    headers = found.pop("application_headers", None)
-    return Properties(headers=headers or {}, **found)
+    """The properties in the payload of a content header.
+
+    Raises:
+        Exception: It is none, or a name or text in it is no UTF-8.
+    """
+    found = {}
+    at = PROPERTY_LIST_AT
+    for name, unpacked in unpackers_for(FLAGS.unpack_from(header, PROPERTY_FLAGS_AT)[0]):
+        found[name], at = unpacked(header, at)
+    return Properties(**found)
