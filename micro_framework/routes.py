@@ -8,6 +8,8 @@ that a message only pays for what it needs itself.
 import inspect
 import logging
 import random
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +23,7 @@ from micro_framework.backoff import (
     next_delay,
     should_retry,
 )
-from micro_framework.calls import Attempt, Call, Outcome
+from micro_framework.calls import Attempt, Call, Outcome, Underway
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
@@ -214,6 +216,7 @@ class BoundRoute:
         self.label = plan.target.description
         self.pause = 0.0
         self.pause_ends = 0.0
+        self.running: dict[int, tuple[str, float]] = {}  # the id of a call, and when it began, by its thread
         entrypoint.route = self
 
     @property
@@ -260,6 +263,15 @@ class BoundRoute:
         if decoded is None:
             self.give_up_unrun(item, crashes)
             return
+        worker = threading.get_ident()
+        self.running[worker] = decoded.identity.call_id, time.monotonic()
+        try:
+            self.process_call(item, decoded)
+        finally:
+            del self.running[worker]
+
+    def process_call(self, item: Any, decoded: Call) -> None:
+        """One item, once it is decoded."""
         call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
@@ -268,6 +280,11 @@ class BoundRoute:
             self.failed(item, call, outcome.error)
         if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
+
+    def underway(self) -> Sequence[Underway]:
+        """The calls that are being run at this moment, callbacks included. Thread safe."""
+        now = time.monotonic()
+        return [Underway(self.label, call_id, now - began) for call_id, began in tuple(self.running.values())]
 
     def tell(self, call: Call, outcome: Outcome) -> None:
         """Tell the observers. The item has its verdict: one that raises must not bring it a second one."""

@@ -113,6 +113,7 @@ class RPCServer(ConsumerDoor):
         """
         key = rpc_routing_key(host.service, route.method)
         self.manager.add(route.method, route)
+        self.serve(route)
         self.routes[key] = route
         self.prefetch[host.context] = host.prefetch
         self.contexts[key] = host.context

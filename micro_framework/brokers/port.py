@@ -184,6 +184,10 @@ def ignore_refused(error: BrokerError) -> None:
     """The default of `DoorEvents.on_refused`."""
 
 
+def ignore_overdue(seconds: float) -> None:
+    """The default of `DoorEvents.on_overdue`."""
+
+
 @dataclass(frozen=True, slots=True)
 class DoorEvents:
     """What a door tells its owner; called on the door's thread, must return at once.
@@ -192,11 +196,14 @@ class DoorEvents:
         on_ready: Connected, everything declared, consumers registered; again after every reconnect.
         on_lost: The connection broke; the door reconnects by itself.
         on_refused: An answer that will not change (`BrokerRefused`); the door has given up.
+        on_overdue: A message was not settled within the seconds that the broker allows for that (RabbitMQ's
+            ``consumer_timeout``): it took back everything that this door has not settled. The door consumes again.
     """
 
     on_ready: Callable[[], None] = field(default=ignore_ready)
     on_lost: Callable[[BaseException], None] = field(default=ignore_lost)
     on_refused: Callable[[BrokerError], None] = field(default=ignore_refused)
+    on_overdue: Callable[[float], None] = field(default=ignore_overdue)
 
 
 class Door(Protocol):

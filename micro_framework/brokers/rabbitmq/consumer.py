@@ -25,7 +25,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     unpack_tag,
 )
 from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
-from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.brokers.rabbitmq.refusals import overdue_after, readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
 __all__ = ["Generation", "RabbitMQConsumer"]
@@ -251,6 +251,8 @@ class RabbitMQConsumer(LinkedDoor):
         with self._link.gate:  # whoever writes has written
             generation.alive = False
         logger.warning("%s: the broker closed its channel: %s; opening another", self._link.title, readable(error))
+        if (seconds := overdue_after(error)) is not None:
+            self._link.tell_overdue(seconds)
         now = monotonic()
         too_soon, self._reopened_at = now - self._reopened_at < QUICK_SECONDS, now
         if too_soon:

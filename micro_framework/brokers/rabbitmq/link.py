@@ -233,6 +233,10 @@ class Link:
             return job.done.is_set()
         return job.done.wait(max(0.0, deadline - monotonic()))
 
+    def tell_overdue(self, seconds: float) -> None:
+        """Tell that the broker took back what was not settled within so many seconds; on the reading thread."""
+        self._tell(lambda: self._events.on_overdue(seconds))
+
     def stop(self, deadline: float) -> None:
         """Close the connection and end the thread, without waiting beyond the deadline. Idempotent."""
         with self._changed:
