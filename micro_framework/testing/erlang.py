@@ -88,12 +88,14 @@ end,
 []
 """
 # The first call returns once the decisions that were cast before it have been logged, the second once the log's buffer
-# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither.
+# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither. The names of quorum queues
+# are in a table beside.
 PERSIST_DECLARATIONS = """
 case whereis(mnesia_recover) of
     undefined -> ok;
     _ -> mnesia_recover:sync(), ok = mnesia:sync_log()
 end,
+[dets:sync(Table) || Table <- dets:all()],
 []
 """
 ADD_TYPED_VHOST = """

@@ -3,10 +3,16 @@
 A delivery belongs to the channel it came by, its generation: `Generation` holds that channel's tags. When the channel
 or the connection is lost the generation is too: later verdicts about its deliveries are dropped, for the broker has
 taken the messages back and delivers them again, under new tags.
+
+In a cluster a queue may be on a node that is down. It is asked for again and again then, and the other queues are
+consumed meanwhile; one that is this consumer's alone, as the queue for replies, gets a substitute.
 """
 
 import logging
 from collections import deque
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -25,7 +31,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     unpack_tag,
 )
 from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
-from micro_framework.brokers.rabbitmq.refusals import overdue_after, readable
+from micro_framework.brokers.rabbitmq.refusals import is_away, overdue_after, readable
 from micro_framework.exceptions import BrokerError, BrokerRefused
 
 __all__ = ["Generation", "RabbitMQConsumer"]
@@ -36,6 +42,8 @@ MOST_AT_ONCE = 1000
 """Verdicts in one write."""
 CANCEL_SECONDS = 5.0
 """Longest wait for the broker's answers when its consumers are cancelled."""
+AWAY_SECONDS = 1.0
+"""How often a queue is asked for whose node in the cluster is down."""
 QUICK_SECONDS = 5.0
 """When the broker closes a channel sooner than this after the last time, a pause and a new connection follow."""
 
@@ -95,10 +103,12 @@ class RabbitMQConsumer(LinkedDoor):
     def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, channel: int = 1) -> None:
         self._adoptions = adoptions
         self._channel_number = channel
-        self._subscriptions: list[Subscription] = []
+        self._substitutes = count(2)
         self._declared: set[str] = set()  # queues that were there once
         self._untold: set[str] = set()  # queues that were lost, before `on_lost` was called
-        self._by_tag: dict[bytes, Subscription] = {}
+        self._given: dict[bytes, Subscription] = {}
+        self._by_tag: dict[bytes, Subscription] = {}  # as given, or with the substitute of its queue
+        self._away: set[bytes] = set()  # whose queue is on a node that is down
         self._generation: Generation | None = None
         self._unseen: list[int] = []
         self._cancelled = False
@@ -115,15 +125,15 @@ class RabbitMQConsumer(LinkedDoor):
         """
         if self._link.started:
             raise BrokerError(f"{self._link.title} is started already; subscribe before start()")
-        self._by_tag[f"mf-{len(self._subscriptions)}".encode()] = subscription
-        self._subscriptions.append(subscription)
+        tag = f"mf-{len(self._given)}".encode()
+        self._given[tag] = self._by_tag[tag] = subscription
 
     @property
     def ready(self) -> bool:
-        return super().ready and not self._cancelled
+        return super().ready and not self._cancelled and not self._away
 
     def wait_ready(self, deadline: float) -> bool:
-        return super().wait_ready(deadline) and not self._cancelled
+        return self._link.wait_ready(deadline, lambda: not self._away) and not self._cancelled
 
     def cancel(self, deadline: float) -> None:
         """Stop receiving; what no callback has seen yet goes back to its queue."""
@@ -138,7 +148,7 @@ class RabbitMQConsumer(LinkedDoor):
 
     def delete_own_queues(self, deadline: float) -> None:
         """Delete the queues that are of no use without this consumer, if it is connected."""
-        own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
+        own = [each.queue.name for each in self._by_tag.values() if each.delete_at_stop]
         if own and self._link.ready and not self._link.over:
             self._link.call(lambda: self._delete_now(own, deadline), deadline)
 
@@ -147,8 +157,8 @@ class RabbitMQConsumer(LinkedDoor):
     def set_up(self, connection: LinkConnection) -> None:
         """Declare and consume everything, unless cancelled."""
         with Declarer(connection, self._adoptions) as declarer:
-            for subscription in self._subscriptions:
-                self._declare(declarer, subscription)
+            for tag in self._by_tag:
+                self._declare(declarer, tag)
         self._open_generation(connection)
 
     def has_output(self) -> bool:
@@ -170,7 +180,39 @@ class RabbitMQConsumer(LinkedDoor):
 
     # On the reading thread.
 
-    def _declare(self, declarer: Declarer, subscription: Subscription) -> None:
+    def _declare(self, declarer: Declarer, tag: bytes) -> None:
+        """Have a subscription's queue there; or note that it is away."""
+        subscription, was_away = self._by_tag[tag], tag in self._away
+        try:
+            self._declare_queue(declarer, subscription)
+            self._away.discard(tag)
+        except amqp.NotFound as error:
+            if not is_away(error):
+                raise
+            if subscription.delete_at_stop:
+                self._substitute(declarer, tag)
+                return
+            self._away.add(tag)
+            if not was_away:
+                name = subscription.queue.name
+                logger.warning("%s: queue %r is not there: %s; waiting for it", self._link.title, name, readable(error))
+
+    def _substitute(self, declarer: Declarer, tag: bytes) -> None:
+        """Another queue with the same bindings, in the place of one that nobody else uses."""
+        subscription, given = self._by_tag[tag], self._given[tag].queue
+        queue = replace(given, name=f"{given.name}.{next(self._substitutes)}")
+        logger.warning(
+            "%s: queue %r is on a node that is down; queue %r takes its place",
+            self._link.title,
+            subscription.queue.name,
+            queue.name,
+        )
+        if subscription.on_lost is not None and subscription.queue.name in self._declared:
+            self._untold.add(queue.name)
+        substitute = self._by_tag[tag] = replace(subscription, queue=queue)
+        self._declare_queue(declarer, substitute)
+
+    def _declare_queue(self, declarer: Declarer, subscription: Subscription) -> None:
         name = subscription.queue.name
         if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
@@ -198,7 +240,10 @@ class RabbitMQConsumer(LinkedDoor):
         self._unseen = []
         if not self._cancelled:
             for tag, subscription in self._by_tag.items():
-                self._consume(channel, tag, subscription)
+                if tag not in self._away:
+                    self._consume(channel, tag, subscription)
+                else:
+                    self._link.call_later(AWAY_SECONDS, partial(self._consume_again, tag, self._generation))
 
     def _end_generation(self) -> None:
         if self._generation is not None:
@@ -239,11 +284,16 @@ class RabbitMQConsumer(LinkedDoor):
     def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
         if generation is None or generation is not self._generation or not generation.alive or self._cancelled:
             return  # whoever set up what came after has consumed it already, or nobody is to
-        subscription = self._by_tag[tag]
-        connection = generation.channel.connection
+        connection, was_away = generation.channel.connection, tag in self._away
         with connection.within(20), Declarer(connection, self._adoptions) as declarer:
-            self._declare(declarer, subscription)
-            self._consume(generation.channel, tag, subscription)
+            self._declare(declarer, tag)
+            if tag in self._away:
+                self._link.call_later(AWAY_SECONDS, partial(self._consume_again, tag, generation))
+                return
+            self._consume(generation.channel, tag, self._by_tag[tag])
+        if was_away:
+            logger.info("%s: queue %r is there again", self._link.title, self._by_tag[tag].queue.name)
+            self._link.tell_ready()
 
     def _on_channel_closed(self, error: Exception) -> None:
         generation = self._generation

@@ -168,11 +168,18 @@ class Link:
         """
         return self._endpoints.connect_apart(name)
 
-    def wait_ready(self, deadline: float) -> bool:
-        """Wait until ready, refused, stopped, or the deadline."""
+    def wait_ready(self, deadline: float, complete: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until ready, refused, stopped, or the deadline.
+
+        Args:
+            deadline: ``time.monotonic()`` seconds.
+            complete: What the owner asks for beside the connection; looked at again whenever it calls `tell_ready`.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self.ready or self.over, max(0.0, deadline - monotonic()))
-            return self.ready
+            ready = self._changed.wait_for(
+                lambda: (self.ready and complete()) or self.over, max(0.0, deadline - monotonic())
+            )
+            return ready and self.ready and complete()
 
     def flush(self) -> None:
         """Write what the owner has, or leave it to the thread that is writing just now.
@@ -232,6 +239,12 @@ class Link:
         if self._thread is None or self._over:  # in this order: the last jobs are run after `_over` was set
             return job.done.is_set()
         return job.done.wait(max(0.0, deadline - monotonic()))
+
+    def tell_ready(self) -> None:
+        """Tell that the owner has what it lacked when the connection was set up; on the reading thread."""
+        with self._changed:
+            self._changed.notify_all()
+        self._tell(self._events.on_ready)
 
     def tell_overdue(self, seconds: float) -> None:
         """Tell that the broker took back what was not settled within so many seconds; on the reading thread."""
@@ -372,6 +385,8 @@ class Link:
         if self._reconnection.is_final(refusal is not None, monotonic()):
             self._refusal = refusal
             return False
+        if was_ready and self._reconnection.was_stable(monotonic()):
+            self._endpoints.succeeded()
         pause = self._reconnection.next_pause(monotonic()) if self._endpoints.move_on() else 0.0
         what = "lost its connection to" if was_ready else "cannot connect to"
         logger.warning("%s %s %s: %s; next try in %.1f s", self.title, what, address, self.trouble, pause)

@@ -26,7 +26,7 @@ from micro_framework.brokers.rabbitmq.delays import KEPT, Holding, Way, held_bac
 from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
 from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.plugin import require_plugin
-from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.brokers.rabbitmq.refusals import is_away, readable
 from micro_framework.brokers.rabbitmq.targets import Targets, holding_for, type_of
 from micro_framework.exceptions import BrokerError, BrokerRefused, PublishError
 from micro_framework.wire.naming import Exchange, Queue
@@ -247,7 +247,12 @@ class RabbitMQPublisher(LinkedDoor):
         with Declarer(connection, self._adoptions) as declarer:
             declarer.exchanges(exchanges)
             for queue in queues:
-                declarer.queue(queue)
+                try:
+                    declarer.queue(queue)
+                except amqp.NotFound as error:
+                    if not is_away(error):
+                        raise
+                    logger.warning("%s: queue %r is not there: %s", self._link.title, queue.name, readable(error))
 
     def _learn_targets(self, connection: LinkConnection) -> None:
         if self._targets.plugin and self._targets:
