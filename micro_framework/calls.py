@@ -86,9 +86,10 @@ class Call:
 
 
 class Underway(NamedTuple):
-    """A call that is being run.
+    """A call that is being run, or was a moment ago.
 
-    ``target`` is ``Class.method`` or ``module.function``, ``call_id`` the call's id, ``seconds`` for how long so far.
+    ``target`` is ``Class.method`` or ``module.function``, ``call_id`` the call's id, ``seconds`` for how long it has
+    been running, or was.
     """
 
     target: str

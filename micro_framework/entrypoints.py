@@ -110,6 +110,9 @@ class RouteHandle(Protocol):
     def underway(self) -> Sequence[Underway]:
         """The calls that are being run at this moment. Thread safe."""
 
+    def ran_during(self, began: float, ended: float) -> Sequence[Underway]:
+        """The calls that ran for most of a time of a second or more, between two ``time.monotonic()``. Thread safe."""
+
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""
 

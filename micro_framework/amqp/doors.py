@@ -7,7 +7,7 @@ import time
 from collections.abc import Hashable, Sequence
 from functools import partial
 
-from micro_framework.amqp.overdue import overdue_report
+from micro_framework.amqp.overdue import overdue_report, standstill_report
 from micro_framework.brokers.factory import broker_for
 from micro_framework.brokers.port import (
     Broker,
@@ -86,7 +86,11 @@ class SharedDoor(Extension):
     def events(self) -> DoorEvents:
         """What the door tells."""
         return DoorEvents(
-            on_ready=self.became_ready, on_lost=self.lost, on_refused=self.refused, on_overdue=self.overdue
+            on_ready=self.became_ready,
+            on_lost=self.lost,
+            on_refused=self.refused,
+            on_overdue=self.overdue,
+            on_standstill=self.stood_still,
         )
 
     def stop(self) -> None:
@@ -116,6 +120,9 @@ class SharedDoor(Extension):
 
     def overdue(self, seconds: float) -> None:
         """The broker took back what was not acknowledged within so many seconds."""
+
+    def stood_still(self, began: float, ended: float) -> None:
+        """The connection was lost, for the process stood still for so long."""
 
 
 class ConsumerDoor(SharedDoor):
@@ -151,6 +158,11 @@ class ConsumerDoor(SharedDoor):
         logger.error(
             "%s: %s", self, overdue_report(seconds, [call for each in self.served for call in each.underway()])
         )
+
+    def stood_still(self, began: float, ended: float) -> None:
+        """Tell which calls ran meanwhile, for one of them has held the interpreter."""
+        ran = [call for each in self.served for call in each.ran_during(began, ended)]
+        logger.error("%s: %s", self, standstill_report(ended - began, ran))
 
     def subscribe(self, subscription: Subscription) -> None:
         """Consume a queue once started. Call in ``setup``."""

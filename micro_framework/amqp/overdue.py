@@ -1,13 +1,14 @@
-"""What to tell when RabbitMQ took messages back because one was not acknowledged in time (``consumer_timeout``). Pure.
+"""What to tell when RabbitMQ took messages back because of a call that took too long. Pure.
 
-The broker says that a message was kept for too long and not which; the calls that are under way tell.
+Either a message was not acknowledged in time (``consumer_timeout``), or a call held the interpreter for so long that no
+heartbeat was answered. The broker says nothing of the kind; the calls that are under way tell.
 """
 
 from collections.abc import Sequence
 
 from micro_framework.calls import Underway
 
-__all__ = ["overdue_report"]
+__all__ = ["overdue_report", "standstill_report"]
 
 MOST_NAMED = 10
 """Calls that one report names."""
@@ -41,6 +42,24 @@ def overdue_report(limit: float, underway: Sequence[Underway]) -> str:
         else ("it waited for a worker, or is held off; nothing is running")
     )
     return f"{what}No call runs as long as that: {running}. A lower PREFETCH_COUNT keeps fewer waiting. {WAYS_OUT}"
+
+
+def standstill_report(seconds: float, ran: Sequence[Underway]) -> str:
+    """One message that names the calls that may have held the interpreter, and the ways out.
+
+    Args:
+        seconds: How long nothing else ran.
+        ran: The calls that ran meanwhile.
+    """
+    oldest_first = sorted(ran, key=lambda call: call.seconds, reverse=True)
+    who = f"Meanwhile ran {named(oldest_first)}" if ran else "No call that came by it ran meanwhile; another may have"
+    return (
+        f"RabbitMQ has given this connection up, and delivers again what was not acknowledged, for this process stood "
+        f"still for {seconds:.1f} s and answered no heartbeat. {who}. Who holds the interpreter (a long regular "
+        "expression, C code that does not release it) lets no other thread run; or the process was stopped, or its "
+        "machine overloaded. Run such calls in worker processes (WORKER_MODE: process), or raise HEARTBEAT above their "
+        "length"
+    )
 
 
 def named(calls: Sequence[Underway]) -> str:

@@ -188,6 +188,10 @@ def ignore_overdue(seconds: float) -> None:
     """The default of `DoorEvents.on_overdue`."""
 
 
+def ignore_standstill(began: float, ended: float) -> None:
+    """The default of `DoorEvents.on_standstill`."""
+
+
 @dataclass(frozen=True, slots=True)
 class DoorEvents:
     """What a door tells its owner; called on the door's thread, must return at once.
@@ -198,12 +202,15 @@ class DoorEvents:
         on_refused: An answer that will not change (`BrokerRefused`); the door has given up.
         on_overdue: A message was not settled within the seconds that the broker allows for that (RabbitMQ's
             ``consumer_timeout``): it took back everything that this door has not settled. The door consumes again.
+        on_standstill: The connection was lost, for this process stood still between two ``time.monotonic()`` and could
+            not answer heartbeats; told after `on_lost`.
     """
 
     on_ready: Callable[[], None] = field(default=ignore_ready)
     on_lost: Callable[[BaseException], None] = field(default=ignore_lost)
     on_refused: Callable[[BrokerError], None] = field(default=ignore_refused)
     on_overdue: Callable[[float], None] = field(default=ignore_overdue)
+    on_standstill: Callable[[float, float], None] = field(default=ignore_standstill)
 
 
 class Door(Protocol):

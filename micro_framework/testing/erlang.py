@@ -88,8 +88,8 @@ end,
 []
 """
 # The first call returns once the decisions that were cast before it have been logged, the second once the log's buffer
-# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither. The names of quorum queues
-# are in a table beside.
+# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither. The names of
+# quorum queues are in a table beside.
 PERSIST_DECLARATIONS = """
 case whereis(mnesia_recover) of
     undefined -> ok;

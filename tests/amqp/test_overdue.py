@@ -1,22 +1,28 @@
-"""Calls that last longer than RabbitMQ waits for an acknowledgement: the rest goes on, and the log says what to do.
+"""Calls that last longer than RabbitMQ waits for an acknowledgement, or that hold the interpreter for longer than it
+waits for a heartbeat: the rest goes on, and the log says what to do.
 
-The broker allows 2 seconds here, or 10 in a soak.
+The broker waits 2 seconds for an acknowledgement here, or 10 in a soak.
 """
 
+import ctypes
 import json
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from kombu import Queue as KombuQueue
 
-from micro_framework.amqp.overdue import overdue_report
+from micro_framework.amqp.entrypoints import QueueListener
+from micro_framework.amqp.overdue import overdue_report, standstill_report
 from micro_framework.calls import Underway
 from micro_framework.testing import client_for, running
+from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
-from tests.amqp.workshop import QUICK_QUEUE, SLOW_QUEUE, Workshop, held
+from tests.amqp.workshop import QUICK_QUEUE, SEARCH_QUEUE, SLOW_QUEUE, Workshop, held
 from tests.outside import Outside
 
 SECONDS = 60.0
@@ -55,6 +61,14 @@ def test_the_report_stays_readable_with_many_calls() -> None:
     text = overdue_report(1.0, [Underway("Orders.slow", f"orders.slow.{n}", 5) for n in range(500)])
     assert "and 490 more" in text
     assert len(text) < 2000
+
+
+def test_the_report_of_a_standstill_names_who_may_be_the_reason() -> None:
+    text = standstill_report(4.25, [Underway("Orders.search", "orders.search.2", 4.3)])
+    assert "stood still for 4.2 s" in text
+    assert "Meanwhile ran Orders.search (call orders.search.2, for 4 s)." in text
+    assert "WORKER_MODE: process" in text
+    assert "No call that came by it ran meanwhile" in standstill_report(4.25, [])
 
 
 # What happens
@@ -134,3 +148,60 @@ def test_a_caller_gets_the_answer_of_a_call_that_lasts_too_long(
         assert answer.result() == "answered"
         vhost.wait_until_drained("rpc-workshop", timeout=SECONDS)
     assert "Longer than that runs Workshop.ask (call workshop.ask." in text
+
+
+@pytest.mark.fault
+def test_a_call_that_holds_the_interpreter_is_named_and_parked_where_its_queue_counts(
+    rabbit: VHost, log: Log, soak_size: Callable[[int], int]
+) -> None:
+    """In a thread: nothing else runs, so heartbeats stay out and the broker gives the connection up."""
+    deaths, handled = min(3, soak_size(1)), SimpleQueue[Any]()
+
+    class Searching:
+        name = "searching"
+
+        @QueueListener(KombuQueue("texts", queue_arguments={"x-queue-type": "quorum"}))
+        def search(self, payload: Any) -> None:
+            if payload == "holds":
+                ctypes.PyDLL(None).sleep(4)
+            handled.put(payload)
+
+    config = {"AMQP_URI": rabbit.uri, "HEARTBEAT": 1, "MAX_WORKERS": 2, "MAX_CRASHES": deaths}
+    outside = Outside(rabbit.uri)
+    try:
+        with running(Searching, config=config):
+            outside.send("holds", key="texts")
+            texts = [log.next() for _ in range(deaths)]
+            rabbit.wait_for(lambda it: it.depth("texts.parked") == 1, SECONDS, "the message to be parked")
+            outside.send("innocent", key="texts")
+            assert [handled.get(timeout=SECONDS) for _ in range(deaths + 1)] == ["holds"] * deaths + ["innocent"]
+    finally:
+        outside.close()
+    for text in texts:
+        assert "consuming connection of context 'default': RabbitMQ has given this connection up" in text
+        assert "Searching.search (call searching.search." in text
+
+
+@pytest.mark.fault
+def test_in_a_process_a_call_that_holds_the_interpreter_disturbs_nobody(
+    rabbit: VHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, outside = tmp_path / "held", Outside(rabbit.uri)
+    config = {"AMQP_URI": rabbit.uri, "WORKER_MODE": "process", "MAX_WORKERS": 2, "HEARTBEAT": 1}
+    try:
+        slow, quick = outside.listen("workshop", "slow"), outside.listen("workshop", "quick")
+        with running(Workshop, config=config):
+            with held(file):
+                outside.event("web", "searched", str(file))
+                assert json.loads(slow.next().body) == "begun"
+                began, number = time.monotonic(), 0
+                while time.monotonic() - began < 4:  # heartbeats, of a second each
+                    outside.event("web", "quick", number)
+                    assert json.loads(quick.next().body) == number
+                    number += 1
+                assert slow.is_empty
+            assert json.loads(slow.next().body) == "done"
+            rabbit.wait_until_drained(SEARCH_QUEUE, QUICK_QUEUE, timeout=SECONDS)
+    finally:
+        outside.close()
+    assert "lost its connection" not in caplog.text

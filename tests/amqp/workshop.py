@@ -1,5 +1,6 @@
 """A service for threads and processes alike, whose long calls last as long as the test wants."""
 
+import ctypes
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
 
 SLOW_QUEUE, QUICK_QUEUE = "evt-web-slow--workshop.slow", "evt-web-quick--workshop.quick"
+SEARCH_QUEUE = "evt-web-searched--workshop.search"
 
 
 class Workshop:
@@ -28,6 +30,14 @@ class Workshop:
     @EventListener("web", "quick")
     def quick(self, payload: Any) -> None:
         self.dispatch("quick", payload)
+
+    @EventListener("web", "searched")
+    def search(self, path: str) -> None:
+        """As `slow`, and no other thread of the process runs meanwhile, as with a long regular expression."""
+        self.dispatch("slow", "begun")
+        with Path(path).open() as waiting:
+            ctypes.PyDLL(None).flock(waiting.fileno(), fcntl.LOCK_SH)
+        self.dispatch("slow", "done")
 
     @RPCListener()
     def ask(self, path: str) -> str:

@@ -268,6 +268,9 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self.before_sleep: Callable[[], None] = nothing_to_write
         self._frames = FrameBuffer()
         self._give_up_at = inf
+        self._awake_at = inf  # when the reading thread is to run again
+        self.standstill: tuple[float, float] | None = None
+        """From when to when this process last stood still for longer than the heartbeat's interval."""
 
     def Transport(  # noqa: N802 -- py-amqp's name
         self,
@@ -353,10 +356,13 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         if transport is None:
             raise ConnectionError("the connection is closed")
         wake_at = min(deadline, self.look_after_heartbeats(transport))
-        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - monotonic(), POLL_SECONDS))
+        now = monotonic()
+        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - now, POLL_SECONDS))
+        self._awake_at = now + seconds
         for number, _ in self.poller(transport).poll(seconds * 1000):
             if number == self.waker.fileno():
                 self.waker.clear()
+        self.note_standstill()  # here as well: what comes next may find the connection broken by it
         if self.interrupted():
             raise Interrupted
         if transport.broken is not None:
@@ -375,6 +381,12 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.congested else 0))
         return poller
 
+    def note_standstill(self) -> None:
+        """Note if this thread runs so much later than it wanted to that heartbeats have stayed out."""
+        now = monotonic()
+        if self.heartbeat and now - self._awake_at > self.heartbeat:
+            self.standstill = self._awake_at, now
+
     def look_after_heartbeats(self, transport: Any) -> float:
         """Send one if it is time to, give up a silent broker.
 
@@ -385,7 +397,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         if not interval:
             return inf
         now = monotonic()
-        if now - transport.last_received > 2 * interval:
+        self.note_standstill()
+        # After a standstill it is not the broker that was silent: its signs are still to be read.
+        stood_still_until = self.standstill[1] if self.standstill else -inf
+        if now - max(transport.last_received, stood_still_until) > 2 * interval:
             raise ConnectionForced(f"the broker gave no sign of life for {now - transport.last_received:.0f} s")
         if now - transport.last_sent >= interval / 2 and not transport.congested:
             transport.send(HEARTBEAT_FRAME)

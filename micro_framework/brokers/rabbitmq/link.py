@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 SETUP_SECONDS = 20.0
 """Longest time for declaring everything after a connect."""
+STANDSTILL_SECONDS = 5.0
+"""Within which a connection must be lost after a standstill for that to be the reason."""
 CLOSE_SECONDS = 5.0
 """Longest wait for the broker's answer to a polite close."""
 
@@ -112,6 +114,7 @@ class Link:
         self.ready = False
         self.blocked = False
         self.trouble = "not connected yet"
+        self._standstill: tuple[float, float] | None = None  # of the connection that was lost last
         self.forked = False
         open_links.add(self)
 
@@ -371,6 +374,7 @@ class Link:
         self._later.clear()
         connection, self.connection = self.connection, None
         if connection is not None:
+            self._standstill = connection.standstill
             connection.drop()
 
     def _goes_on_after(self, error: Exception) -> bool:
@@ -381,6 +385,7 @@ class Link:
         self._owner.lost(error)
         if was_ready:
             self._tell(lambda: self._events.on_lost(error))
+            self._tell_standstill()
         refusal = refusal_for(error, address)
         if self._reconnection.is_final(refusal is not None, monotonic()):
             self._refusal = refusal
@@ -392,6 +397,12 @@ class Link:
         logger.warning("%s %s %s: %s; next try in %.1f s", self.title, what, address, self.trouble, pause)
         self._rest(pause)
         return True
+
+    def _tell_standstill(self) -> None:
+        """Tell, if the connection was lost right after this process had stood still."""
+        if self._standstill is not None and monotonic() - self._standstill[1] < STANDSTILL_SECONDS:
+            began, ended = self._standstill
+            self._tell(lambda: self._events.on_standstill(began, ended))
 
     def _rest(self, seconds: float) -> None:
         assert self._waker is not None
