@@ -312,6 +312,11 @@ class ErlangAdmin:
             f"ok = vm_memory_monitor:set_vm_memory_high_watermark({fraction}), _ = rabbit_alarm:get_alarms(), []"
         )
 
+    def set_disk_alarm(self, raised: bool) -> None:
+        """Raise or clear the disk alarm, with the same consequence: what the node wants free is more than there is."""
+        limit = 10**18 if raised else 1  # bytes
+        self.evaluate(f"ok = rabbit_disk_monitor:set_disk_free_limit({limit}), _ = rabbit_alarm:get_alarms(), []")
+
     def persist_declarations(self) -> None:
         """Have everything that was declared so far survive a `RabbitMQNode.kill` (about 10 ms).
 

@@ -199,6 +199,15 @@ class RabbitMQNode(ErlangAdmin):
         finally:
             self.set_memory_alarm(False)
 
+    @contextlib.contextmanager
+    def disk_alarm(self) -> Iterator[None]:
+        """The same, for the disk is full."""
+        self.set_disk_alarm(True)
+        try:
+            yield
+        finally:
+            self.set_disk_alarm(False)
+
     def close(self) -> None:
         """Kill the broker and remove everything. It cannot be started again."""
         self.kill()

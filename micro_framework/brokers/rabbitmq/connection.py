@@ -8,6 +8,7 @@ What differs from py-amqp 5.4, and why:
 - Heartbeats are sent and watched wherever the connection waits. Bytes count, not frames: a frame that takes long to
   arrive is a sign of life.
 - Deliveries, returns and confirms do not go through py-amqp's decoding but to the channel's ``on_...`` hooks.
+- What the broker says when it blocks the connection (``low on disk``) is passed on.
 - A channel that the broker closes stays closed. py-amqp opens it again behind the caller's back, without confirm mode:
   later publishes are never confirmed.
 """
@@ -260,6 +261,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     Channel = LinkChannel
     _transport: Any
+    _METHODS = {**amqp.Connection._METHODS, spec.Connection.Blocked: spec.method(spec.Connection.Blocked, "s")}
 
     def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] = never, **options: Any) -> None:
         super().__init__(frame_handler=content_frames, **options)
@@ -380,6 +382,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         # Room to write is asked for only when there is something to write, or poll would never wait.
         poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.congested else 0))
         return poller
+
+    def _on_blocked(self, reason: str) -> None:
+        if self.on_blocked:
+            self.on_blocked(reason)
 
     def note_standstill(self) -> None:
         """Note if this thread runs so much later than it wanted to that heartbeats have stayed out."""

@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 SETUP_SECONDS = 20.0
 """Longest time for declaring everything after a connect."""
+ALARM = "a memory or disk alarm, see its log"
+"""Why the broker takes no messages, beside its own words (``low on disk``)."""
 STANDSTILL_SECONDS = 5.0
 """Within which a connection must be lost after a standstill for that to be the reason."""
 CLOSE_SECONDS = 5.0
@@ -113,6 +115,7 @@ class Link:
         self._refusal: BrokerRefused | None = None
         self.ready = False
         self.blocked = False
+        self.blocked_by = ALARM
         self.trouble = "not connected yet"
         self._standstill: tuple[float, float] | None = None  # of the connection that was lost last
         self.forked = False
@@ -437,12 +440,9 @@ class Link:
             self._changed.notify_all()
 
     def _on_blocked(self, reason: str) -> None:
+        self.blocked_by = f"{reason} ({ALARM})" if reason else ALARM
         self.blocked = True
-        logger.warning(
-            "%s: %s takes no messages for now (a memory or disk alarm, see its log)",
-            self.title,
-            self._endpoints.current,
-        )
+        logger.warning("%s: %s takes no messages for now: %s", self.title, self._endpoints.current, self.blocked_by)
 
     def _on_unblocked(self) -> None:
         self.blocked = False

@@ -195,7 +195,7 @@ class RabbitMQPublisher(LinkedDoor):
     def _state(self) -> str:
         link = self._link
         if link.blocked:
-            return "the broker takes no messages for now: a memory or disk alarm, see its log"
+            return f"the broker takes no messages for now: {link.blocked_by}"
         return "connected" if link.ready else f"not connected: {link.trouble}"
 
     # What the link asks, see `LinkOwner`.
