@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 CLOSE_BUDGET = 5.0
 """Seconds that a connection may take to cancel its consumers, and to write what is left and close."""
 
+ASK_SECONDS = 2.0
+"""Longest wait for the type of a queue."""
+
 NO_URI = (
     "AMQP_URI is missing and something declared here needs a broker; set AMQP_URI: amqp://guest:guest@localhost:5672 "
     "for RabbitMQ, or AMQP_URI: memory:// for the broker inside the process (first steps and tests)"
@@ -185,6 +188,10 @@ class ConsumerDoor(SharedDoor):
         """Acknowledge a delivery that was put off."""
         self.put_off.pop(delivery, None)
         delivery.settle(Verdict.ACK)
+
+    def counts(self, queue: str) -> bool:
+        """Whether a queue counts how often each of its messages comes back; asked once, which is waited for briefly."""
+        return self.door.counts(queue, time.monotonic() + ASK_SECONDS)
 
     def acknowledge_after(self, delivery: Delivery, confirmation: Confirmation) -> None:
         """Acknowledge a delivery once a publish is confirmed, put it back if that fails; the door closes only then.

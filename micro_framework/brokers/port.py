@@ -251,6 +251,16 @@ class Consumer(Door, Protocol):
         while disconnected.
         """
 
+    def counts(self, queue: str, deadline: float) -> bool:
+        """Whether a queue counts how often each of its messages comes back (RabbitMQ's quorum queues do).
+
+        Asked of the broker once; False where it does not answer.
+
+        Args:
+            queue: The name of a queue that this door consumes.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+        """
+
 
 class Publisher(Door, Protocol):
     """One publishing connection. Every method may be called from any thread."""

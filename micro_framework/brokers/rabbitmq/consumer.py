@@ -22,6 +22,7 @@ from micro_framework.brokers.port import Subscription, Verdict
 from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements, Command
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
+from micro_framework.brokers.rabbitmq.delays import Holding
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
 from micro_framework.brokers.rabbitmq.frames import (
     ack_frame,
@@ -32,7 +33,9 @@ from micro_framework.brokers.rabbitmq.frames import (
 )
 from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import is_away, overdue_after, readable
+from micro_framework.brokers.rabbitmq.targets import certain_holding, holding_for, type_of
 from micro_framework.exceptions import BrokerError, BrokerRefused
+from micro_framework.wire.naming import Queue
 
 __all__ = ["Generation", "RabbitMQConsumer"]
 
@@ -108,6 +111,7 @@ class RabbitMQConsumer(LinkedDoor):
         self._untold: set[str] = set()  # queues that were lost, before `on_lost` was called
         self._given: dict[bytes, Subscription] = {}
         self._by_tag: dict[bytes, Subscription] = {}  # as given, or with the substitute of its queue
+        self._types: dict[str, Holding] = {}  # by the name of a queue, as far as they were asked for
         self._away: set[bytes] = set()  # whose queue is on a node that is down
         self._generation: Generation | None = None
         self._unseen: list[int] = []
@@ -134,6 +138,17 @@ class RabbitMQConsumer(LinkedDoor):
 
     def wait_ready(self, deadline: float) -> bool:
         return self._link.wait_ready(deadline, lambda: not self._away) and not self._cancelled
+
+    def counts(self, queue: str, deadline: float) -> bool:
+        """Whether it is a quorum queue; asked of the broker once, where the declaration does not say."""
+        if queue not in self._types:
+            declared = next(each.queue for each in self._by_tag.values() if each.queue.name == queue)
+            certain = certain_holding(declared)
+            if certain is not None:
+                self._types[queue] = certain
+            elif self._link.ready:
+                self._link.call(lambda: self._ask_for_type(declared, deadline), deadline)
+        return self._types.get(queue) is Holding.QUORUM
 
     def cancel(self, deadline: float) -> None:
         """Stop receiving; what no callback has seen yet goes back to its queue."""
@@ -314,6 +329,17 @@ class RabbitMQConsumer(LinkedDoor):
         if connection is not None and generation is self._generation:  # else the next connection has set it up
             with connection.within(20):
                 self.set_up(connection)
+
+    def _ask_for_type(self, queue: Queue, deadline: float) -> None:
+        connection = self._link.connection
+        if connection is None:
+            return
+        try:
+            # A refusal closes the channel that was asked on, and nothing else.
+            with connection.within(deadline - monotonic()), Declarer(connection, self._adoptions) as declarer:
+                self._types[queue.name] = holding_for(type_of(queue, declarer, connection.server_properties))
+        except (TimeoutError, amqp.ChannelError) as error:
+            logger.info("%s: the type of queue %r is not known: %s", self._link.title, queue.name, readable(error))
 
     def _delete_now(self, queues: list[str], deadline: float) -> None:
         self._cancelled = True  # the broker ends the consumers with their queues, which is no reason to declare them
