@@ -348,7 +348,7 @@ class Browser(Door, Protocol):
             BrokerError: No connection, no answer in time, or no permission.
         """
 
-    def get(self, queue: str, deadline: float) -> Delivery | None:
+    def get(self, queue: str, deadline: float, ahead: int = 0) -> Delivery | None:
         """Take the first message that waits in a queue, None where none does.
 
         Nobody else sees it until it is settled, by itself or by `release`, or until this door is stopped or loses its
@@ -357,6 +357,8 @@ class Browser(Door, Protocol):
         Args:
             queue: The queue's name.
             deadline: ``time.monotonic()`` seconds at which to give up.
+            ahead: How many of the next ones may be taken along, for the calls that follow; `count` counts them as
+                waiting.
 
         Raises:
             BrokerError: As in `count`; also where there is no such queue, and where the connection was lost after

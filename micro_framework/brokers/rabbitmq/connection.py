@@ -42,7 +42,7 @@ from micro_framework.brokers.rabbitmq.frames import (
 )
 from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
 
-__all__ = ["Interrupted", "LinkChannel", "LinkConnection", "Waker"]
+__all__ = ["Got", "Interrupted", "LinkChannel", "LinkConnection", "Waker"]
 
 POLL_SECONDS = 60.0
 CONTENT_METHODS = (DELIVER, RETURN, GET_OK)
@@ -119,16 +119,19 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
         finally:
             self.waiting -= 1
 
-    def get(self, queue: str) -> Got | None:
-        """Ask for one message of a queue (``basic.get``) and wait for the answer: `Got`, or None for an empty queue."""
+    def get_several(self, queue: str, count: int) -> list[Got]:
+        """Ask for so many messages of a queue in one go, and wait for all answers; fewer where it has fewer."""
         self.waiting += 1
         try:
-            self.send_method(spec.Basic.Get, "Bsb", (0, queue, False))
-            while not self.answers:
+            for _ in range(count):
+                self.send_method(spec.Basic.Get, "Bsb", (0, queue, False))
+            while len(self.answers) < count:
                 self.connection.blocking_read()
         finally:
             self.waiting -= 1
-        return self.answers.pop()
+        found = [got for got in self.answers if got is not None]
+        self.answers.clear()
+        return found
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         if self.is_closing:
