@@ -10,6 +10,9 @@ from micro_framework.calls import Underway
 
 __all__ = ["overdue_report", "standstill_report"]
 
+LEAST_SLACK, SLACK = 1.0, 0.1
+"""The broker counts from when it sent a message: a call that has run for so many seconds less, or for such a share of
+the limit less, counts as late."""
 MOST_NAMED = 10
 """Calls that one report names."""
 
@@ -29,13 +32,15 @@ def overdue_report(limit: float, underway: Sequence[Underway]) -> str:
         underway: The calls that run now.
     """
     oldest_first = sorted(underway, key=lambda call: call.seconds, reverse=True)
-    late = [call for call in oldest_first if call.seconds >= limit]
+    late = [call for call in oldest_first if call.seconds >= limit - max(LEAST_SLACK, SLACK * limit)]
     what = (
         f"RabbitMQ has taken back every message that was not acknowledged yet, and delivers it again, for one was kept "
         f"for longer than its consumer_timeout ({limit:g} s). "
     )
     if late:
-        return f"{what}Longer than that runs {named(late)}; what is still running goes on. {WAYS_OUT}"
+        return (
+            f"{what}Longer than that, or about as long, runs {named(late)}; what is still running goes on. {WAYS_OUT}"
+        )
     running = (
         f"it waited for a worker before, or is held off; running is {named(oldest_first)}"
         if underway

@@ -42,8 +42,8 @@ def test_the_report_names_the_calls_that_ran_too_long_and_the_ways_out() -> None
     text = overdue_report(10.0, [*calls, Underway("Orders.pay", "orders.pay.3", 15)])
     assert "its consumer_timeout (10 s)" in text
     assert (
-        "Longer than that runs Orders.pay (call orders.pay.3, for 15 s), Orders.slow (call orders.slow.2, for 12 s);"
-        in text
+        "Longer than that, or about as long, runs Orders.pay (call orders.pay.3, for 15 s), "
+        "Orders.slow (call orders.slow.2, for 12 s);" in text
     )
     assert "quick" not in text
     assert "raise consumer_timeout" in text
@@ -131,7 +131,7 @@ def test_a_call_that_lasts_too_long_is_named_and_everything_else_goes_on(
     finally:
         outside.close()
     assert "consuming connection of context 'default': RabbitMQ has taken back" in text
-    assert "Longer than that runs Workshop.slow (call workshop.slow." in text
+    assert "Workshop.slow (call workshop.slow." in text  # late, or what else runs: on a busy machine it began late
     assert "There are two ways out: raise consumer_timeout" in text
 
 
@@ -147,7 +147,7 @@ def test_a_caller_gets_the_answer_of_a_call_that_lasts_too_long(
             assert "RPC connection of service 'workshop'" in (text := log.next())
         assert answer.result() == "answered"
         vhost.wait_until_drained("rpc-workshop", timeout=SECONDS)
-    assert "Longer than that runs Workshop.ask (call workshop.ask." in text
+    assert "Workshop.ask (call workshop.ask." in text
 
 
 @pytest.mark.fault
@@ -187,7 +187,7 @@ def test_in_a_process_a_call_that_holds_the_interpreter_disturbs_nobody(
     rabbit: VHost, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, outside = tmp_path / "held", Outside(rabbit.uri)
-    config = {"AMQP_URI": rabbit.uri, "WORKER_MODE": "process", "MAX_WORKERS": 2, "HEARTBEAT": 1}
+    config = {"AMQP_URI": rabbit.uri, "WORKER_MODE": "process", "MAX_WORKERS": 2, "HEARTBEAT": 2}
     try:
         slow, quick = outside.listen("workshop", "slow"), outside.listen("workshop", "quick")
         with running(Workshop, config=config):
@@ -195,7 +195,7 @@ def test_in_a_process_a_call_that_holds_the_interpreter_disturbs_nobody(
                 outside.event("web", "searched", str(file))
                 assert json.loads(slow.next().body) == "begun"
                 began, number = time.monotonic(), 0
-                while time.monotonic() - began < 4:  # heartbeats, of a second each
+                while time.monotonic() - began < 6:  # three heartbeats
                     outside.event("web", "quick", number)
                     assert json.loads(quick.next().body) == number
                     number += 1

@@ -14,6 +14,8 @@ from micro_framework.amqp.entrypoints import EventListener, QueueListener, RPCLi
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.exceptions import RPCError
+from micro_framework.retry import AsyncBackOff, BackOffData
+from micro_framework.routes import route
 from micro_framework.runner import Runner
 from micro_framework.standalone import EventProducer, RPCClient
 from micro_framework.testing import running
@@ -180,21 +182,37 @@ def test_queues_of_the_node_that_lives_go_on_and_the_others_wait_for_theirs(
     there.declare(Queue("dead"))  # a queue is on the node that it is declared through
     elsewhere.declare(Queue("alive"))
     on_dead, waiting = recording(QueueListener("dead"), name="one")
-    on_alive, going_on = recording(QueueListener("alive"), name="two")
+    going_on: SimpleQueue[tuple[int, int]] = SimpleQueue()
+
+    class Retrying:
+        name = "two"
+        retry = BackOffData()
+
+        @route(QueueListener("alive"), backoff=AsyncBackOff(max_retries=1, interval=50))
+        def handle(self, number: int) -> None:
+            if self.retry.retry_count == 0:
+                raise TimeoutError("not yet")
+            going_on.put((number, self.retry.retry_count))
+
     with contextlib.ExitStack() as stack:
         stack.callback(elsewhere.close)
         stack.callback(there.close)
         stack.enter_context(running(heard.service, config={"AMQP_URI": cluster.uri(vhost.name, alive)}))
         uri = cluster.uri(vhost.name, dead)
-        runner: Runner = stack.enter_context(running(on_dead, on_alive, config={"AMQP_URI": uri}))
+        runner: Runner = stack.enter_context(running(on_dead, Retrying, config={"AMQP_URI": uri}))
         client = stack.enter_context(RPCClient(uri))
         assert doubled(client, 1) == 2
         there.send(message("dead", "1", properties=DURABLE))
         assert waiting.next() == 1
+        elsewhere.send(message("alive", "10", properties=DURABLE))
+        assert going_on.get(timeout=SECONDS) == (10, 1)  # the queue that held it back is on the node that dies
         there.close()
         with cluster.without(dead):
             elsewhere.send(message("alive", "2", properties=DURABLE))
-            assert going_on.next() == 2
+            assert going_on.get(timeout=SECONDS) == (2, 1)
+            assert "alive.mf-delay.50.2" in alive.evaluate(
+                "[element(4, amqqueue:get_name(Q)) || Q <- rabbit_amqqueue:list(%(vhost)s)]", vhost=vhost.name
+            )
             assert doubled(client, 3) == 6
             heard.wait_for_a_new_tick()
             assert not runner.ready
