@@ -218,6 +218,7 @@ def own_node(node_to_hurt: RabbitMQNode) -> Iterator[RabbitMQNode]:
     node_to_hurt.resume()
     if node_to_hurt.is_running():
         node_to_hurt.set_memory_alarm(False)
+        node_to_hurt.set_disk_alarm(False)
 
 
 @pytest.fixture

@@ -1,26 +1,30 @@
 """``python -m benchmarks.processes``: what worker processes make of the cores, and what a call in one costs.
 
 Each round: one plain loop, as many at once as there are cores, then services whose handler runs the same loop in worker
-processes, and services whose handler does nothing. Only the ratios within a round mean something; the table shows their
-medians. About two minutes.
+processes or in copies of the service, and services whose handler does nothing. Only the ratios within a round mean
+something; the table shows their medians. About three minutes.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.plan import CONTESTANTS, OWN, SCRIPTS, Contestant
 from benchmarks.queues import EVENT_QUEUE
-from benchmarks.runs import Contest, Void, faults, is_drained, started
+from benchmarks.runs import Contest, Void, faults, is_drained, started, wait_until
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
 __all__ = ["Pool", "main"]
 
 SERVICE = Contestant("worker processes", "process_service.py")
+COPIES, COPIES_SECONDS = SCRIPTS / "copies_service.py", 120.0
 MILLISECONDS = 5
 SECONDS = 3.0
 CORES = os.cpu_count() or 1
@@ -31,8 +35,8 @@ class Pool:
     """A service to measure.
 
     Args:
-        mode: Its ``WORKER_MODE``.
-        workers: Its ``MAX_WORKERS``.
+        mode: Its ``WORKER_MODE``; ``copies`` for threads in as many ``PROCESSES`` as there are cores.
+        workers: Its ``MAX_WORKERS``, of each copy.
         computes: Whether its handler computes, or does nothing.
     """
 
@@ -50,6 +54,8 @@ class Pool:
 POOLS = (
     Pool("process", CORES, True),
     Pool("process", 2 * CORES, True),
+    Pool("greedy_process", CORES, True),
+    Pool("copies", 1, True),
     Pool("thread", 10, True),
     Pool("process", CORES, False),
     Pool("process", 10, False),
@@ -74,7 +80,8 @@ def main(arguments: list[str]) -> int:
             figures.setdefault(f"plain loop, {CORES} processes", []).append((all_cores, all_cores / (CORES * one)))
             for pool in POOLS:
                 try:
-                    rate = measured(contest, pool, turns, 1.3 * CORES * one)
+                    measure = measured_copies if pool.mode == "copies" else measured
+                    rate = measure(contest, pool, turns, 1.3 * CORES * one)
                 except Void as error:
                     print(f"round {number}: {pool.title}: VOID: {error}", file=sys.stderr)
                     void = True
@@ -153,6 +160,38 @@ def measured(contest: Contest, pool: Pool, turns: int, expected: float) -> float
         raise Void(found)
     (begin, _), (end, _) = report["marks"]["begin"], report["marks"]["end"]
     return float(measured / (end - begin))
+
+
+def measured_copies(contest: Contest, pool: Pool, turns: int, expected: float) -> float:
+    """The same for copies: each writes into one file what it has handled, and when.
+
+    Raises:
+        Void: They did not handle each message once.
+    """
+    measured = int(SECONDS * expected)
+    warmup = measured // 5
+    template = contest.template(CONTESTANTS[OWN])
+    with contest.virtual_host() as (vhost, side), tempfile.TemporaryDirectory() as folder:
+        identities, record = side.fill(template, warmup + measured), Path(folder) / "record"
+        config = {"AMQP_URI": vhost.uri, "PROCESSES": CORES, "MAX_WORKERS": pool.workers, "BURN": turns}
+        config |= {"PREFETCH_COUNT": 2 * pool.workers, "RECORD": str(record)}
+        with subprocess.Popen([sys.executable, str(COPIES), json.dumps(config)]) as process:
+            try:
+                wait_until(lambda: record.exists() and lines_in(record) >= warmup + measured, COPIES_SECONDS, "copies")
+                settled = is_drained(vhost)
+            finally:
+                process.terminate()
+        left = vhost.depth(EVENT_QUEUE)
+        handled = [line.split() for line in record.read_text().splitlines()]
+    if found := faults(identities, [identity for identity, _ in handled], left if settled else max(left, 1)):
+        raise Void(found)
+    times = sorted(float(at) for _, at in handled)
+    return measured / (times[-1] - times[warmup - 1])
+
+
+def lines_in(record: Path) -> int:
+    """How many messages have been handled."""
+    return record.read_bytes().count(b"\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-__all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", "Outcome"]
+__all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", "Outcome", "Underway"]
 
 
 class FailedAttempt(NamedTuple):
@@ -83,6 +83,18 @@ class Call:
     context: Mapping[str, Any] = field(default_factory=dict)
     attempt: Attempt = FIRST_ATTEMPT
     deadline: float | None = None
+
+
+class Underway(NamedTuple):
+    """A call that is being run, or was a moment ago.
+
+    ``target`` is ``Class.method`` or ``module.function``, ``call_id`` the call's id, ``seconds`` for how long it has
+    been running, or was.
+    """
+
+    target: str
+    call_id: str
+    seconds: float
 
 
 class Outcome(NamedTuple):

@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome
+from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome, Underway
 from micro_framework.cluster import ClusterLocks, ClusterTimer, cluster_locks
 from micro_framework.extensions import Extension, Host
 from micro_framework.identifiers import new_identifier
@@ -106,6 +106,12 @@ class RouteHandle(Protocol):
     @property
     def dead_letter(self) -> bool:
         """Whether what failed for good is parked."""
+
+    def underway(self) -> Sequence[Underway]:
+        """The calls that are being run at this moment. Thread safe."""
+
+    def ran_during(self, began: float, ended: float) -> Sequence[Underway]:
+        """The calls that ran for most of a time of a second or more, between two ``time.monotonic()``. Thread safe."""
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""

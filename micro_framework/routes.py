@@ -8,6 +8,9 @@ that a message only pays for what it needs itself.
 import inspect
 import logging
 import random
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,7 +24,7 @@ from micro_framework.backoff import (
     next_delay,
     should_retry,
 )
-from micro_framework.calls import Attempt, Call, Outcome
+from micro_framework.calls import Attempt, Call, Outcome, Underway
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
@@ -41,6 +44,10 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds that a message is held off when its call could not be run; doubled while that goes on, from one round of
 messages to the next: ten workers that meet the same trouble at once are one round."""
+
+
+LONG_SECONDS, LONG_CALLS_KEPT = 0.5, 20
+"""Calls of at least so many seconds are remembered for a while, the last so many."""
 
 
 class Observer(Protocol):
@@ -214,6 +221,8 @@ class BoundRoute:
         self.label = plan.target.description
         self.pause = 0.0
         self.pause_ends = 0.0
+        self.long_calls: deque[tuple[str, float, float]] = deque(maxlen=LONG_CALLS_KEPT)
+        self.running: dict[int, tuple[str, float]] = {}  # the id of a call, and when it began, by its thread
         entrypoint.route = self
 
     @property
@@ -260,6 +269,17 @@ class BoundRoute:
         if decoded is None:
             self.give_up_unrun(item, crashes)
             return
+        worker, began = threading.get_ident(), time.monotonic()
+        self.running[worker] = decoded.identity.call_id, began
+        try:
+            self.process_call(item, decoded)
+        finally:
+            if (ended := time.monotonic()) - began >= LONG_SECONDS:
+                self.long_calls.append((decoded.identity.call_id, began, ended))
+            del self.running[worker]
+
+    def process_call(self, item: Any, decoded: Call) -> None:
+        """One item, once it is decoded."""
         call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
@@ -268,6 +288,22 @@ class BoundRoute:
             self.failed(item, call, outcome.error)
         if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
+
+    def underway(self) -> Sequence[Underway]:
+        """The calls that are being run at this moment, callbacks included. Thread safe."""
+        now = time.monotonic()
+        return [Underway(self.label, call_id, now - began) for call_id, began in tuple(self.running.values())]
+
+    def ran_during(self, began: float, ended: float) -> Sequence[Underway]:
+        """The calls that ran for most of a time, ended or not; short ones are not kept. Thread safe."""
+        now = time.monotonic()
+        ran = {call_id: (start, now) for call_id, start in tuple(self.running.values())}
+        ran |= {call_id: (start, end) for call_id, start, end in tuple(self.long_calls)}
+        return [
+            Underway(self.label, call_id, end - start)
+            for call_id, (start, end) in ran.items()
+            if min(end, ended) - max(start, began) >= (ended - began) / 2
+        ]
 
     def tell(self, call: Call, outcome: Outcome) -> None:
         """Tell the observers. The item has its verdict: one that raises must not bring it a second one."""

@@ -1,11 +1,13 @@
 """The connections AMQP extensions share: one consuming per context, one publishing per process, one broker for all."""
 
+import logging
 import math
 import threading
 import time
 from collections.abc import Hashable, Sequence
 from functools import partial
 
+from micro_framework.amqp.overdue import overdue_report, standstill_report
 from micro_framework.brokers.factory import broker_for
 from micro_framework.brokers.port import (
     Broker,
@@ -20,14 +22,20 @@ from micro_framework.brokers.port import (
     Verdict,
 )
 from micro_framework.brokers.serializers import Serializers
+from micro_framework.entrypoints import RouteHandle
 from micro_framework.exceptions import BrokerError, ConfigError, PublishError
 from micro_framework.extensions import Extension, Host
 from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["CLOSE_BUDGET", "BrokerSource", "ConsumerDoor", "PublisherDoor", "SharedDoor"]
 
+logger = logging.getLogger(__name__)
+
 CLOSE_BUDGET = 5.0
 """Seconds that a connection may take to cancel its consumers, and to write what is left and close."""
+
+ASK_SECONDS = 2.0
+"""Longest wait for the type of a queue."""
 
 NO_URI = (
     "AMQP_URI is missing and something declared here needs a broker; set AMQP_URI: amqp://guest:guest@localhost:5672 "
@@ -80,7 +88,13 @@ class SharedDoor(Extension):
 
     def events(self) -> DoorEvents:
         """What the door tells."""
-        return DoorEvents(on_ready=self.became_ready, on_lost=self.lost, on_refused=self.refused)
+        return DoorEvents(
+            on_ready=self.became_ready,
+            on_lost=self.lost,
+            on_refused=self.refused,
+            on_overdue=self.overdue,
+            on_standstill=self.stood_still,
+        )
 
     def stop(self) -> None:
         """Write what is left and close."""
@@ -111,6 +125,12 @@ class SharedDoor(Extension):
         """An answer that will not change ends the runner."""
         self.host.lifecycle.fail(error)
 
+    def overdue(self, seconds: float) -> None:
+        """The broker took back what was not acknowledged within so many seconds."""
+
+    def stood_still(self, began: float, ended: float) -> None:
+        """The connection was lost, for the process stood still for so long."""
+
 
 class ConsumerDoor(SharedDoor):
     """The consuming connection of a context. It closes last, after the last acknowledgement."""
@@ -128,12 +148,28 @@ class ConsumerDoor(SharedDoor):
     def setup(self) -> None:
         """Make the door."""
         self.door = self.make_door()
+        self.served: list[RouteHandle] = []
         self.put_off: dict[Delivery, None] = {}
         self.awaited: dict[Delivery, Confirmation] = {}
 
     def make_door(self) -> Consumer:
         """The door."""
         return self.source.broker.consumer(self.host.context)
+
+    def serve(self, route: RouteHandle) -> None:
+        """Note a route whose messages come by this connection. Call in ``setup``."""
+        self.served.append(route)
+
+    def overdue(self, seconds: float) -> None:
+        """Tell which calls kept their messages for too long, and the ways out."""
+        logger.error(
+            "%s: %s", self, overdue_report(seconds, [call for each in self.served for call in each.underway()])
+        )
+
+    def stood_still(self, began: float, ended: float) -> None:
+        """Tell which calls ran meanwhile, for one of them has held the interpreter."""
+        ran = [call for each in self.served for call in each.ran_during(began, ended)]
+        logger.error("%s: %s", self, standstill_report(ended - began, ran))
 
     def subscribe(self, subscription: Subscription) -> None:
         """Consume a queue once started. Call in ``setup``."""
@@ -156,6 +192,10 @@ class ConsumerDoor(SharedDoor):
         """Acknowledge a delivery that was put off."""
         self.put_off.pop(delivery, None)
         delivery.settle(Verdict.ACK)
+
+    def counts(self, queue: str) -> bool:
+        """Whether a queue counts how often each of its messages comes back; asked once, which is waited for briefly."""
+        return self.door.counts(queue, time.monotonic() + ASK_SECONDS)
 
     def acknowledge_after(self, delivery: Delivery, confirmation: Confirmation) -> None:
         """Acknowledge a delivery once a publish is confirmed, put it back if that fails; the door closes only then.

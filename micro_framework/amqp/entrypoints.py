@@ -84,6 +84,7 @@ class MessageListener(Entrypoint):
         self.decode = self.source.serializers.decode
         self.tracked = self.host.settings.parent_calls_tracked
         queue = self.queue()
+        self.consumer.serve(self.route)
         self.consumer.subscribe(
             Subscription(queue, self.host.prefetch, self.route.submit, declare_exchanges=self.declare_exchanges)
         )

@@ -76,7 +76,6 @@ class Parking:
         self.publisher = publisher
         self.consumer = consumer
         self.exists_since: float | None = None  # on the host's clock
-        self.counted = queue.arguments.get(QUEUE_TYPE) == "quorum"
 
     def prepare(self) -> None:
         """Have the parked queue there from the start, unless the queue itself comes and goes. Call in ``setup``."""
@@ -89,7 +88,6 @@ class Parking:
         headers = item.headers
         if not is_counted(headers):
             return 0
-        self.counted = True
         return crashes_of(headers, redelivered=item.redelivered)
 
     def park(self, item: Delivery, failure: Failure) -> None:
@@ -132,12 +130,12 @@ class Parking:
         item.settle(Verdict.ACK)
 
     def give_back(self, item: Delivery) -> None:
-        """Put a message back that was not run, or whose run does not count. Never waits.
+        """Put a message back that was not run, or whose run does not count. Waits once, for the queue's type.
 
         A queue that counts what comes back (quorum) gets it as a new message: its count is to tell of deaths alone, and
         RabbitMQ from 4.0 on drops a message that came back 20 times.
         """
-        if not self.counted:
+        if not self.consumer.counts(item.queue):
             item.settle(Verdict.REQUEUE)
             return
         crashes = self.crashes(item)

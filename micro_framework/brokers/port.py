@@ -184,6 +184,14 @@ def ignore_refused(error: BrokerError) -> None:
     """The default of `DoorEvents.on_refused`."""
 
 
+def ignore_overdue(seconds: float) -> None:
+    """The default of `DoorEvents.on_overdue`."""
+
+
+def ignore_standstill(began: float, ended: float) -> None:
+    """The default of `DoorEvents.on_standstill`."""
+
+
 @dataclass(frozen=True, slots=True)
 class DoorEvents:
     """What a door tells its owner; called on the door's thread, must return at once.
@@ -192,11 +200,17 @@ class DoorEvents:
         on_ready: Connected, everything declared, consumers registered; again after every reconnect.
         on_lost: The connection broke; the door reconnects by itself.
         on_refused: An answer that will not change (`BrokerRefused`); the door has given up.
+        on_overdue: A message was not settled within the seconds that the broker allows for that (RabbitMQ's
+            ``consumer_timeout``): it took back everything that this door has not settled. The door consumes again.
+        on_standstill: The connection was lost, for this process stood still between two ``time.monotonic()`` and could
+            not answer heartbeats; told after `on_lost`.
     """
 
     on_ready: Callable[[], None] = field(default=ignore_ready)
     on_lost: Callable[[BaseException], None] = field(default=ignore_lost)
     on_refused: Callable[[BrokerError], None] = field(default=ignore_refused)
+    on_overdue: Callable[[float], None] = field(default=ignore_overdue)
+    on_standstill: Callable[[float, float], None] = field(default=ignore_standstill)
 
 
 class Door(Protocol):
@@ -235,6 +249,16 @@ class Consumer(Door, Protocol):
 
         After it returned no callback runs any more; what was delivered can still be settled. Idempotent, and safe
         while disconnected.
+        """
+
+    def counts(self, queue: str, deadline: float) -> bool:
+        """Whether a queue counts how often each of its messages comes back (RabbitMQ's quorum queues do).
+
+        Asked of the broker once; False where it does not answer.
+
+        Args:
+            queue: The name of a queue that this door consumes.
+            deadline: ``time.monotonic()`` seconds at which to give up.
         """
 
 
@@ -324,7 +348,7 @@ class Browser(Door, Protocol):
             BrokerError: No connection, no answer in time, or no permission.
         """
 
-    def get(self, queue: str, deadline: float) -> Delivery | None:
+    def get(self, queue: str, deadline: float, ahead: int = 0) -> Delivery | None:
         """Take the first message that waits in a queue, None where none does.
 
         Nobody else sees it until it is settled, by itself or by `release`, or until this door is stopped or loses its
@@ -333,6 +357,8 @@ class Browser(Door, Protocol):
         Args:
             queue: The queue's name.
             deadline: ``time.monotonic()`` seconds at which to give up.
+            ahead: How many of the next ones may be taken along, for the calls that follow; `count` counts them as
+                waiting.
 
         Raises:
             BrokerError: As in `count`; also where there is no such queue, and where the connection was lost after

@@ -88,12 +88,14 @@ end,
 []
 """
 # The first call returns once the decisions that were cast before it have been logged, the second once the log's buffer
-# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither.
+# has been written. A broker that keeps its metadata in Khepri runs no Mnesia and needs neither. The names of
+# quorum queues are in a table beside.
 PERSIST_DECLARATIONS = """
 case whereis(mnesia_recover) of
     undefined -> ok;
     _ -> mnesia_recover:sync(), ok = mnesia:sync_log()
 end,
+[dets:sync(Table) || Table <- dets:all()],
 []
 """
 ADD_TYPED_VHOST = """
@@ -309,6 +311,11 @@ class ErlangAdmin:
         self.evaluate(
             f"ok = vm_memory_monitor:set_vm_memory_high_watermark({fraction}), _ = rabbit_alarm:get_alarms(), []"
         )
+
+    def set_disk_alarm(self, raised: bool) -> None:
+        """Raise or clear the disk alarm, with the same consequence: what the node wants free is more than there is."""
+        limit = 10**18 if raised else 1  # bytes
+        self.evaluate(f"ok = rabbit_disk_monitor:set_disk_free_limit({limit}), _ = rabbit_alarm:get_alarms(), []")
 
     def persist_declarations(self) -> None:
         """Have everything that was declared so far survive a `RabbitMQNode.kill` (about 10 ms).

@@ -93,6 +93,8 @@ class RabbitMQNode(ErlangAdmin):
         extra_config: Lines for `rabbitmq.conf`, for example a TLS listener.
         plugins: Plugins to enable beside the broker itself; then all installed ones are scanned.
         scheduler_threads: Threads of the Erlang machine; None leaves it to Erlang.
+        beside: A running node whose cluster this one joins when it starts for the first time, and belongs to from then
+            on. It uses that node's epmd, so close it first.
     """
 
     def __init__(
@@ -100,14 +102,17 @@ class RabbitMQNode(ErlangAdmin):
         extra_config: Sequence[str] = (),
         plugins: Sequence[str] = (),
         scheduler_threads: int | None = None,
+        beside: "RabbitMQNode | None" = None,
     ) -> None:
-        super().__init__(free_port(), free_port(), secrets.token_hex(8), LOOPBACK)
+        cookie = secrets.token_hex(8) if beside is None else beside.cookie
+        super().__init__(free_port(), free_port(), cookie, LOOPBACK)
         self.home = find_server_home()
         self.extra_config = tuple(extra_config)
+        self.beside = beside
         self.plugins = tuple(plugins)
         self.scheduler_threads = scheduler_threads
         self.name = f"mf-{secrets.token_hex(3)}@localhost"
-        self.epmd_port = free_port()
+        self.epmd_port: int = free_port() if beside is None else beside.epmd_port
         self.process: subprocess.Popen[bytes] | None = None
         self.epmd: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="mf-rabbitmq-"))
@@ -194,6 +199,15 @@ class RabbitMQNode(ErlangAdmin):
         finally:
             self.set_memory_alarm(False)
 
+    @contextlib.contextmanager
+    def disk_alarm(self) -> Iterator[None]:
+        """The same, for the disk is full."""
+        self.set_disk_alarm(True)
+        try:
+            yield
+        finally:
+            self.set_disk_alarm(False)
+
     def close(self) -> None:
         """Kill the broker and remove everything. It cannot be started again."""
         self.kill()
@@ -239,9 +253,18 @@ class RabbitMQNode(ErlangAdmin):
             "loopback_users = none",
             "log.console = false",
             "log.file.level = warning",
+            *self._cluster_config(),
             *self.extra_config,
         ]
         (self.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+
+    def _cluster_config(self) -> list[str]:
+        if self.beside is None:
+            return []
+        names = (self.beside.name, self.name)
+        nodes = [f"cluster_formation.classic_config.nodes.{number} = {name}" for number, name in enumerate(names, 1)]
+        delays = [f"cluster_formation.randomized_startup_delay_range.{end} = 0" for end in ("min", "max")]
+        return ["cluster_formation.peer_discovery_backend = classic_config", *nodes, *delays]
 
     def _take_other_ports(self) -> None:
         self.port, self.distribution_port = free_port(), free_port()
@@ -286,7 +309,7 @@ class RabbitMQNode(ErlangAdmin):
             self._wait_until_ready(self.process, notify, timeout)
 
     def _start_epmd(self) -> None:
-        if self.epmd is not None and self.epmd.poll() is None:
+        if self.beside is not None or (self.epmd is not None and self.epmd.poll() is None):
             return
         arguments = [find_erlang_tool("epmd"), "-port", str(self.epmd_port), "-address", self.host]
         self.epmd = self._spawn(arguments, "epmd", clean_environment())

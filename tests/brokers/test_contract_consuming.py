@@ -271,3 +271,8 @@ def test_a_consumer_without_room_is_passed_over(doors: Doors) -> None:
     send_numbers(doors, 10)
     assert free.bodies(10) == numbers(10)
     assert busy.is_empty
+
+
+def test_an_ordinary_queue_does_not_count_what_comes_back(doors: Doors) -> None:
+    _, consumer = doors.consuming(queue("jobs"))
+    assert consumer.counts("jobs", soon()) is False

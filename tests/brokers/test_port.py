@@ -11,11 +11,11 @@ from tests.brokers.probes import Doors, Inbox, message, queue
 PROTOCOLS = {
     "Broker": ["browser", "consumer", "description", "duplex", "durable_after", "locks", "publisher"],
     "Browser": ["count", "get", "ready", "release", "start", "stop", "wait_ready"],
-    "Consumer": ["cancel", "ready", "start", "stop", "subscribe", "wait_ready"],
+    "Consumer": ["cancel", "counts", "ready", "start", "stop", "subscribe", "wait_ready"],
     "Publisher": ["declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
     "Duplex": [
-        "cancel", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "subscribe",
-        "wait_ready",
+        "cancel", "counts", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop",
+        "subscribe", "wait_ready",
     ],
     "Locks": ["announce", "ready", "start", "stop", "wait_ready", "want"],
     "Confirmation": ["add_done_callback", "wait", "written"],

@@ -25,7 +25,7 @@ class MemoryBrowser(MemoryDoor):
             stored = self._server.find_queue(queue)
             return None if stored is None else stored.waiting
 
-    def get(self, queue: str, deadline: float) -> MemoryDelivery | None:
+    def get(self, queue: str, deadline: float, ahead: int = 0) -> MemoryDelivery | None:
         """Take the first message that waits in a queue.
 
         Raises:

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 import amqp
 
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
-from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.brokers.rabbitmq.refusals import is_away, readable
 from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExchange, Unroutable
 
-__all__ = ["blamed", "locked_queue", "missing_exchange"]
+__all__ = ["blamed", "locked_queue", "missing_exchange", "queue_away"]
 
 EXCHANGE = re.compile(r"exchange '([^']*)' in vhost")
 QUEUE = re.compile(r"queue '([^']*)' in vhost")
@@ -26,6 +26,12 @@ Blamed = list[tuple[PendingPublish, PublishError]]
 def locked_queue(error: Exception) -> str | None:
     """The exclusive queue of another connection that an error is about: it exists, that is all we wanted to know."""
     match = LOCKED.search(text_of(error)) if isinstance(error, amqp.ResourceLocked) else None
+    return match[1] if match else None
+
+
+def queue_away(error: Exception) -> str | None:
+    """The queue that an error says is on a node of the cluster that is down."""
+    match = QUEUE.search(text_of(error)) if is_away(error) else None
     return match[1] if match else None
 
 

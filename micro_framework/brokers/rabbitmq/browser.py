@@ -1,17 +1,20 @@
 """The door for those who look into queues: one connection, and ``basic.get`` for a message at a time.
 
+Who is going to ask for more gets the next ones along: twice as many each time, up to `MOST_AHEAD`.
+
 Every question is asked on the reading thread, which waits for the answer. What was taken belongs to the channel it came
 by, as with a consumer: when that is gone, the broker has taken everything back.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, TypeVar
 
 import amqp
 
-from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
+from micro_framework.brokers.rabbitmq.connection import Got, LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.consumer import Generation
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
 from micro_framework.brokers.rabbitmq.frames import unpack_tag
@@ -27,6 +30,10 @@ T = TypeVar("T")
 
 CHANNEL = 1
 POLL_SECONDS = 0.1
+MOST_AHEAD = 64
+"""Messages that are asked for at once, when so many have been asked for already."""
+MUCH_AHEAD = 1_000_000
+"""Bytes in one go after which a message is asked for at a time again."""
 TAG_AT, NAMES_AT = 4, 13
 """Where in a ``basic.get-ok`` the delivery tag and the exchange's name begin."""
 
@@ -40,6 +47,8 @@ class RabbitMQBrowser(LinkedDoor):
 
     def __init__(self, link_for: LinkFor) -> None:
         self._generation: Generation | None = None
+        self._ahead: dict[str, deque[RabbitMQDelivery]] = {}  # what came and was not asked for yet, by queue
+        self._pace: dict[str, int] = {}  # how many to ask for next, by queue
         self._taken = False  # whether messages were, since the last release
         self._lost = False  # whether their connection was lost
         self._link = link_for(self)
@@ -47,10 +56,14 @@ class RabbitMQBrowser(LinkedDoor):
     # The port.
 
     def count(self, queue: str, deadline: float) -> int | None:
-        return self._ask(lambda connection: count_of(connection, queue), deadline)
+        waiting = self._ask(lambda connection: count_of(connection, queue), deadline)
+        return None if waiting is None else waiting + len(self._ahead.get(queue, ()))
 
-    def get(self, queue: str, deadline: float) -> RabbitMQDelivery | None:
-        return self._ask(lambda connection: self._get(connection, queue), deadline)
+    def get(self, queue: str, deadline: float, ahead: int = 0) -> RabbitMQDelivery | None:
+        try:
+            return self._ahead[queue].popleft()
+        except LookupError:  # also where the connection is lost meanwhile, which the question tells
+            return self._ask(lambda connection: self._get(connection, queue, ahead), deadline)
 
     def release(self, deadline: float) -> None:
         try:
@@ -115,20 +128,25 @@ class RabbitMQBrowser(LinkedDoor):
                 self._end_generation()
             raise
 
-    def _get(self, connection: LinkConnection, queue: str) -> RabbitMQDelivery | None:
+    def _get(self, connection: LinkConnection, queue: str, ahead: int) -> RabbitMQDelivery | None:
         self._refuse_if_lost()
         generation = self._generation or self._open_generation(connection)
-        got = generation.channel.get(queue)
-        if got is None:
+        pace = self._pace.get(queue, 1)
+        several = generation.channel.get_several(queue, min(pace, 1 + ahead))
+        found = deque(delivery_of(generation, queue, got) for got in several)
+        if not found:
             return None
-        method, header, body = got
-        tag, redelivered = unpack_tag(method, TAG_AT)
         self._taken = True
-        return RabbitMQDelivery(generation, tag, redelivered, queue, method, NAMES_AT, header, body)
+        much = sum(len(each.body) for each in found) >= MUCH_AHEAD
+        self._pace[queue] = 1 if much else min(2 * pace, MOST_AHEAD)
+        first = found.popleft()
+        self._ahead[queue] = found
+        return first
 
     def _release(self, connection: LinkConnection, deadline: float) -> None:
         self._refuse_if_lost()
         generation = self._generation
+        self._forget_ahead()
         if generation is None:
             return
         while generation.has_output():  # more than once only where the socket is full: `poll` makes room
@@ -153,6 +171,11 @@ class RabbitMQBrowser(LinkedDoor):
             self._generation.alive = False
             self._lost = self._lost or self._taken
         self._generation = None
+        self._forget_ahead()
+
+    def _forget_ahead(self) -> None:
+        self._ahead.clear()
+        self._pace.clear()
 
     def _on_channel_closed(self, error: Exception) -> None:
         logger.warning("%s: the broker closed its channel: %s", self._link.title, readable(error))
@@ -162,6 +185,12 @@ class RabbitMQBrowser(LinkedDoor):
     def _refuse_if_lost(self) -> None:
         if self._lost:
             raise BrokerError(f"{self._link.title} lost its connection; what was taken is back in its queues")
+
+
+def delivery_of(generation: Generation, queue: str, got: Got) -> RabbitMQDelivery:
+    method, header, body = got
+    tag, redelivered = unpack_tag(method, TAG_AT)
+    return RabbitMQDelivery(generation, tag, redelivered, queue, method, NAMES_AT, header, body)
 
 
 def count_of(connection: LinkConnection, queue: str) -> int | None:

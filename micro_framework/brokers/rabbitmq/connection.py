@@ -8,6 +8,7 @@ What differs from py-amqp 5.4, and why:
 - Heartbeats are sent and watched wherever the connection waits. Bytes count, not frames: a frame that takes long to
   arrive is a sign of life.
 - Deliveries, returns and confirms do not go through py-amqp's decoding but to the channel's ``on_...`` hooks.
+- What the broker says when it blocks the connection (``low on disk``) is passed on.
 - A channel that the broker closes stays closed. py-amqp opens it again behind the caller's back, without confirm mode:
   later publishes are never confirmed.
 """
@@ -41,7 +42,7 @@ from micro_framework.brokers.rabbitmq.frames import (
 )
 from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
 
-__all__ = ["Interrupted", "LinkChannel", "LinkConnection", "Waker"]
+__all__ = ["Got", "Interrupted", "LinkChannel", "LinkConnection", "Waker"]
 
 POLL_SECONDS = 60.0
 CONTENT_METHODS = (DELIVER, RETURN, GET_OK)
@@ -118,16 +119,19 @@ class LinkChannel(amqp.Channel):  # type: ignore[misc]  # py-amqp has no types
         finally:
             self.waiting -= 1
 
-    def get(self, queue: str) -> Got | None:
-        """Ask for one message of a queue (``basic.get``) and wait for the answer: `Got`, or None for an empty queue."""
+    def get_several(self, queue: str, count: int) -> list[Got]:
+        """Ask for so many messages of a queue in one go, and wait for all answers; fewer where it has fewer."""
         self.waiting += 1
         try:
-            self.send_method(spec.Basic.Get, "Bsb", (0, queue, False))
-            while not self.answers:
+            for _ in range(count):
+                self.send_method(spec.Basic.Get, "Bsb", (0, queue, False))
+            while len(self.answers) < count:
                 self.connection.blocking_read()
         finally:
             self.waiting -= 1
-        return self.answers.pop()
+        found = [got for got in self.answers if got is not None]
+        self.answers.clear()
+        return found
 
     def _on_close(self, reply_code: int, reply_text: str, class_id: int, method_id: int) -> None:
         if self.is_closing:
@@ -260,6 +264,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     Channel = LinkChannel
     _transport: Any
+    _METHODS = {**amqp.Connection._METHODS, spec.Connection.Blocked: spec.method(spec.Connection.Blocked, "s")}
 
     def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] = never, **options: Any) -> None:
         super().__init__(frame_handler=content_frames, **options)
@@ -268,6 +273,9 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self.before_sleep: Callable[[], None] = nothing_to_write
         self._frames = FrameBuffer()
         self._give_up_at = inf
+        self._awake_at = inf  # when the reading thread is to run again
+        self.standstill: tuple[float, float] | None = None
+        """From when to when this process last stood still for longer than the heartbeat's interval."""
 
     def Transport(  # noqa: N802 -- py-amqp's name
         self,
@@ -353,10 +361,13 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         if transport is None:
             raise ConnectionError("the connection is closed")
         wake_at = min(deadline, self.look_after_heartbeats(transport))
-        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - monotonic(), POLL_SECONDS))
+        now = monotonic()
+        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - now, POLL_SECONDS))
+        self._awake_at = now + seconds
         for number, _ in self.poller(transport).poll(seconds * 1000):
             if number == self.waker.fileno():
                 self.waker.clear()
+        self.note_standstill()  # here as well: what comes next may find the connection broken by it
         if self.interrupted():
             raise Interrupted
         if transport.broken is not None:
@@ -375,6 +386,16 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.congested else 0))
         return poller
 
+    def _on_blocked(self, reason: str) -> None:
+        if self.on_blocked:
+            self.on_blocked(reason)
+
+    def note_standstill(self) -> None:
+        """Note if this thread runs so much later than it wanted to that heartbeats have stayed out."""
+        now = monotonic()
+        if self.heartbeat and now - self._awake_at > self.heartbeat:
+            self.standstill = self._awake_at, now
+
     def look_after_heartbeats(self, transport: Any) -> float:
         """Send one if it is time to, give up a silent broker.
 
@@ -385,7 +406,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         if not interval:
             return inf
         now = monotonic()
-        if now - transport.last_received > 2 * interval:
+        self.note_standstill()
+        # After a standstill it is not the broker that was silent: its signs are still to be read.
+        stood_still_until = self.standstill[1] if self.standstill else -inf
+        if now - max(transport.last_received, stood_still_until) > 2 * interval:
             raise ConnectionForced(f"the broker gave no sign of life for {now - transport.last_received:.0f} s")
         if now - transport.last_sent >= interval / 2 and not transport.congested:
             transport.send(HEARTBEAT_FRAME)

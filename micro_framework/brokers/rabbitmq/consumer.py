@@ -3,10 +3,16 @@
 A delivery belongs to the channel it came by, its generation: `Generation` holds that channel's tags. When the channel
 or the connection is lost the generation is too: later verdicts about its deliveries are dropped, for the broker has
 taken the messages back and delivers them again, under new tags.
+
+In a cluster a queue may be on a node that is down. It is asked for again and again then, and the other queues are
+consumed meanwhile; one that is this consumer's alone, as the queue for replies, gets a substitute.
 """
 
 import logging
 from collections import deque
+from dataclasses import replace
+from functools import partial
+from itertools import count
 from time import monotonic
 from typing import Any
 
@@ -16,6 +22,7 @@ from micro_framework.brokers.port import Subscription, Verdict
 from micro_framework.brokers.rabbitmq.acknowledgements import Acknowledgements, Command
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
+from micro_framework.brokers.rabbitmq.delays import Holding
 from micro_framework.brokers.rabbitmq.deliveries import RabbitMQDelivery
 from micro_framework.brokers.rabbitmq.frames import (
     ack_frame,
@@ -25,8 +32,10 @@ from micro_framework.brokers.rabbitmq.frames import (
     unpack_tag,
 )
 from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
-from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.brokers.rabbitmq.refusals import is_away, overdue_after, readable
+from micro_framework.brokers.rabbitmq.targets import certain_holding, holding_for, type_of
 from micro_framework.exceptions import BrokerError, BrokerRefused
+from micro_framework.wire.naming import Queue
 
 __all__ = ["Generation", "RabbitMQConsumer"]
 
@@ -36,6 +45,8 @@ MOST_AT_ONCE = 1000
 """Verdicts in one write."""
 CANCEL_SECONDS = 5.0
 """Longest wait for the broker's answers when its consumers are cancelled."""
+AWAY_SECONDS = 1.0
+"""How often a queue is asked for whose node in the cluster is down."""
 QUICK_SECONDS = 5.0
 """When the broker closes a channel sooner than this after the last time, a pause and a new connection follow."""
 
@@ -95,10 +106,13 @@ class RabbitMQConsumer(LinkedDoor):
     def __init__(self, link_for: LinkFor, adoptions: Adoptions, *, channel: int = 1) -> None:
         self._adoptions = adoptions
         self._channel_number = channel
-        self._subscriptions: list[Subscription] = []
+        self._substitutes = count(2)
         self._declared: set[str] = set()  # queues that were there once
         self._untold: set[str] = set()  # queues that were lost, before `on_lost` was called
-        self._by_tag: dict[bytes, Subscription] = {}
+        self._given: dict[bytes, Subscription] = {}
+        self._by_tag: dict[bytes, Subscription] = {}  # as given, or with the substitute of its queue
+        self._types: dict[str, Holding] = {}  # by the name of a queue, as far as they were asked for
+        self._away: set[bytes] = set()  # whose queue is on a node that is down
         self._generation: Generation | None = None
         self._unseen: list[int] = []
         self._cancelled = False
@@ -115,15 +129,26 @@ class RabbitMQConsumer(LinkedDoor):
         """
         if self._link.started:
             raise BrokerError(f"{self._link.title} is started already; subscribe before start()")
-        self._by_tag[f"mf-{len(self._subscriptions)}".encode()] = subscription
-        self._subscriptions.append(subscription)
+        tag = f"mf-{len(self._given)}".encode()
+        self._given[tag] = self._by_tag[tag] = subscription
 
     @property
     def ready(self) -> bool:
-        return super().ready and not self._cancelled
+        return super().ready and not self._cancelled and not self._away
 
     def wait_ready(self, deadline: float) -> bool:
-        return super().wait_ready(deadline) and not self._cancelled
+        return self._link.wait_ready(deadline, lambda: not self._away) and not self._cancelled
+
+    def counts(self, queue: str, deadline: float) -> bool:
+        """Whether it is a quorum queue; asked of the broker once, where the declaration does not say."""
+        if queue not in self._types:
+            declared = next(each.queue for each in self._by_tag.values() if each.queue.name == queue)
+            certain = certain_holding(declared)
+            if certain is not None:
+                self._types[queue] = certain
+            elif self._link.ready:
+                self._link.call(lambda: self._ask_for_type(declared, deadline), deadline)
+        return self._types.get(queue) is Holding.QUORUM
 
     def cancel(self, deadline: float) -> None:
         """Stop receiving; what no callback has seen yet goes back to its queue."""
@@ -138,7 +163,7 @@ class RabbitMQConsumer(LinkedDoor):
 
     def delete_own_queues(self, deadline: float) -> None:
         """Delete the queues that are of no use without this consumer, if it is connected."""
-        own = [each.queue.name for each in self._subscriptions if each.delete_at_stop]
+        own = [each.queue.name for each in self._by_tag.values() if each.delete_at_stop]
         if own and self._link.ready and not self._link.over:
             self._link.call(lambda: self._delete_now(own, deadline), deadline)
 
@@ -147,8 +172,8 @@ class RabbitMQConsumer(LinkedDoor):
     def set_up(self, connection: LinkConnection) -> None:
         """Declare and consume everything, unless cancelled."""
         with Declarer(connection, self._adoptions) as declarer:
-            for subscription in self._subscriptions:
-                self._declare(declarer, subscription)
+            for tag in self._by_tag:
+                self._declare(declarer, tag)
         self._open_generation(connection)
 
     def has_output(self) -> bool:
@@ -170,7 +195,39 @@ class RabbitMQConsumer(LinkedDoor):
 
     # On the reading thread.
 
-    def _declare(self, declarer: Declarer, subscription: Subscription) -> None:
+    def _declare(self, declarer: Declarer, tag: bytes) -> None:
+        """Have a subscription's queue there; or note that it is away."""
+        subscription, was_away = self._by_tag[tag], tag in self._away
+        try:
+            self._declare_queue(declarer, subscription)
+            self._away.discard(tag)
+        except amqp.NotFound as error:
+            if not is_away(error):
+                raise
+            if subscription.delete_at_stop:
+                self._substitute(declarer, tag)
+                return
+            self._away.add(tag)
+            if not was_away:
+                name = subscription.queue.name
+                logger.warning("%s: queue %r is not there: %s; waiting for it", self._link.title, name, readable(error))
+
+    def _substitute(self, declarer: Declarer, tag: bytes) -> None:
+        """Another queue with the same bindings, in the place of one that nobody else uses."""
+        subscription, given = self._by_tag[tag], self._given[tag].queue
+        queue = replace(given, name=f"{given.name}.{next(self._substitutes)}")
+        logger.warning(
+            "%s: queue %r is on a node that is down; queue %r takes its place",
+            self._link.title,
+            subscription.queue.name,
+            queue.name,
+        )
+        if subscription.on_lost is not None and subscription.queue.name in self._declared:
+            self._untold.add(queue.name)
+        substitute = self._by_tag[tag] = replace(subscription, queue=queue)
+        self._declare_queue(declarer, substitute)
+
+    def _declare_queue(self, declarer: Declarer, subscription: Subscription) -> None:
         name = subscription.queue.name
         if subscription.on_lost is not None and name in self._declared and not declarer.exists(name):
             logger.warning("%s: queue %r was deleted or has expired; declaring it again", self._link.title, name)
@@ -198,7 +255,10 @@ class RabbitMQConsumer(LinkedDoor):
         self._unseen = []
         if not self._cancelled:
             for tag, subscription in self._by_tag.items():
-                self._consume(channel, tag, subscription)
+                if tag not in self._away:
+                    self._consume(channel, tag, subscription)
+                else:
+                    self._link.call_later(AWAY_SECONDS, partial(self._consume_again, tag, self._generation))
 
     def _end_generation(self) -> None:
         if self._generation is not None:
@@ -239,11 +299,16 @@ class RabbitMQConsumer(LinkedDoor):
     def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
         if generation is None or generation is not self._generation or not generation.alive or self._cancelled:
             return  # whoever set up what came after has consumed it already, or nobody is to
-        subscription = self._by_tag[tag]
-        connection = generation.channel.connection
+        connection, was_away = generation.channel.connection, tag in self._away
         with connection.within(20), Declarer(connection, self._adoptions) as declarer:
-            self._declare(declarer, subscription)
-            self._consume(generation.channel, tag, subscription)
+            self._declare(declarer, tag)
+            if tag in self._away:
+                self._link.call_later(AWAY_SECONDS, partial(self._consume_again, tag, generation))
+                return
+            self._consume(generation.channel, tag, self._by_tag[tag])
+        if was_away:
+            logger.info("%s: queue %r is there again", self._link.title, self._by_tag[tag].queue.name)
+            self._link.tell_ready()
 
     def _on_channel_closed(self, error: Exception) -> None:
         generation = self._generation
@@ -251,6 +316,8 @@ class RabbitMQConsumer(LinkedDoor):
         with self._link.gate:  # whoever writes has written
             generation.alive = False
         logger.warning("%s: the broker closed its channel: %s; opening another", self._link.title, readable(error))
+        if (seconds := overdue_after(error)) is not None:
+            self._link.tell_overdue(seconds)
         now = monotonic()
         too_soon, self._reopened_at = now - self._reopened_at < QUICK_SECONDS, now
         if too_soon:
@@ -262,6 +329,17 @@ class RabbitMQConsumer(LinkedDoor):
         if connection is not None and generation is self._generation:  # else the next connection has set it up
             with connection.within(20):
                 self.set_up(connection)
+
+    def _ask_for_type(self, queue: Queue, deadline: float) -> None:
+        connection = self._link.connection
+        if connection is None:
+            return
+        try:
+            # A refusal closes the channel that was asked on, and nothing else.
+            with connection.within(deadline - monotonic()), Declarer(connection, self._adoptions) as declarer:
+                self._types[queue.name] = holding_for(type_of(queue, declarer, connection.server_properties))
+        except (TimeoutError, amqp.ChannelError) as error:
+            logger.info("%s: the type of queue %r is not known: %s", self._link.title, queue.name, readable(error))
 
     def _delete_now(self, queues: list[str], deadline: float) -> None:
         self._cancelled = True  # the broker ends the consumers with their queues, which is no reason to declare them

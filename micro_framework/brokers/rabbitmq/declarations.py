@@ -9,6 +9,7 @@ from typing import Any
 import amqp
 
 from micro_framework.brokers.rabbitmq.connection import LinkConnection
+from micro_framework.brokers.rabbitmq.refusals import is_away
 from micro_framework.wire.naming import Exchange, Queue
 
 __all__ = ["Adoptions", "Declarer"]
@@ -95,11 +96,13 @@ class Declarer:
         """Whether there is a queue of this name.
 
         Raises:
-            amqp.AMQPError: The broker refused to tell.
+            amqp.AMQPError: The broker refused to tell, or the queue is on a node of the cluster that is down.
         """
         try:
             self.channel.queue_declare(queue, passive=True)
-        except amqp.NotFound:
+        except amqp.NotFound as error:
+            if is_away(error):
+                raise
             return False
         return True
 

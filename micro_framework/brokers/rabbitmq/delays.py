@@ -11,6 +11,7 @@ RabbitMQ 3.10.8, 4.0.5 and 4.3.6: 2 ms late in the median, never early. What tho
   and drops it silently; ``x-delivery-count`` belongs to the queue it came from.
 - The message is made persistent: nobody would expect a retry to be lost in a restart.
 - Arguments must be integers from 0 to ten years in milliseconds.
+- In a cluster a classic delay queue may be on a node that is down: then one of another name is used, see the publisher.
 - Each distinct delay is a queue, so delays are rounded up to two significant digits.
 - The target is declared passively along with it: a message dead-lettered to a queue that does not exist is gone.
 - The queue is of its target's type. A classic one that expires into a quorum queue while that has no leader yet, as
@@ -46,6 +47,7 @@ from micro_framework.wire.messages import PERSISTENT
 __all__ = [
     "DELAYED_TYPE",
     "KEPT",
+    "MAX_NAME",
     "Held",
     "Holding",
     "Way",

@@ -59,6 +59,10 @@ class RabbitMQDuplex(LinkedDoor):
         """Stop receiving; publishing goes on."""
         self._consuming.cancel(deadline)
 
+    def counts(self, queue: str, deadline: float) -> bool:
+        """Whether it is a quorum queue; asked of the broker once, where the declaration does not say."""
+        return self._consuming.counts(queue, deadline)
+
     def declare(self, exchanges: Sequence[Exchange] = (), queues: Sequence[Queue] = ()) -> None:
         """Declare now if connected (waiting up to 10 s for that), and whenever the connection comes back."""
         self._publishing.declare(exchanges, queues)

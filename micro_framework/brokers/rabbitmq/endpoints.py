@@ -144,7 +144,6 @@ class Endpoints:
             "on_unblocked": on_unblocked,
         }
         connection: LinkConnection = kombu.transport.establish_connection()
-        self._failed = 0
         return connection
 
     def connect_apart(self, name: str) -> LinkConnection:
@@ -154,6 +153,10 @@ class Endpoints:
             Exception: Whatever went wrong.
         """
         return self.connect(name, Waker(), lambda: False, lambda reason: None, lambda: None)
+
+    def succeeded(self) -> None:
+        """The current host has served for a while: it has not failed. (One that only lets in has not served.)"""
+        self._failed = 0
 
     def move_on(self) -> bool:
         """Turn to the next host after a failure.

@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 SETUP_SECONDS = 20.0
 """Longest time for declaring everything after a connect."""
+ALARM = "a memory or disk alarm, see its log"
+"""Why the broker takes no messages, beside its own words (``low on disk``)."""
+STANDSTILL_SECONDS = 5.0
+"""Within which a connection must be lost after a standstill for that to be the reason."""
 CLOSE_SECONDS = 5.0
 """Longest wait for the broker's answer to a polite close."""
 
@@ -111,7 +115,9 @@ class Link:
         self._refusal: BrokerRefused | None = None
         self.ready = False
         self.blocked = False
+        self.blocked_by = ALARM
         self.trouble = "not connected yet"
+        self._standstill: tuple[float, float] | None = None  # of the connection that was lost last
         self.forked = False
         open_links.add(self)
 
@@ -168,11 +174,18 @@ class Link:
         """
         return self._endpoints.connect_apart(name)
 
-    def wait_ready(self, deadline: float) -> bool:
-        """Wait until ready, refused, stopped, or the deadline."""
+    def wait_ready(self, deadline: float, complete: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until ready, refused, stopped, or the deadline.
+
+        Args:
+            deadline: ``time.monotonic()`` seconds.
+            complete: What the owner asks for beside the connection; looked at again whenever it calls `tell_ready`.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self.ready or self.over, max(0.0, deadline - monotonic()))
-            return self.ready
+            ready = self._changed.wait_for(
+                lambda: (self.ready and complete()) or self.over, max(0.0, deadline - monotonic())
+            )
+            return ready and self.ready and complete()
 
     def flush(self) -> None:
         """Write what the owner has, or leave it to the thread that is writing just now.
@@ -232,6 +245,16 @@ class Link:
         if self._thread is None or self._over:  # in this order: the last jobs are run after `_over` was set
             return job.done.is_set()
         return job.done.wait(max(0.0, deadline - monotonic()))
+
+    def tell_ready(self) -> None:
+        """Tell that the owner has what it lacked when the connection was set up; on the reading thread."""
+        with self._changed:
+            self._changed.notify_all()
+        self._tell(self._events.on_ready)
+
+    def tell_overdue(self, seconds: float) -> None:
+        """Tell that the broker took back what was not settled within so many seconds; on the reading thread."""
+        self._tell(lambda: self._events.on_overdue(seconds))
 
     def stop(self, deadline: float) -> None:
         """Close the connection and end the thread, without waiting beyond the deadline. Idempotent."""
@@ -354,6 +377,7 @@ class Link:
         self._later.clear()
         connection, self.connection = self.connection, None
         if connection is not None:
+            self._standstill = connection.standstill
             connection.drop()
 
     def _goes_on_after(self, error: Exception) -> bool:
@@ -364,15 +388,24 @@ class Link:
         self._owner.lost(error)
         if was_ready:
             self._tell(lambda: self._events.on_lost(error))
+            self._tell_standstill()
         refusal = refusal_for(error, address)
         if self._reconnection.is_final(refusal is not None, monotonic()):
             self._refusal = refusal
             return False
+        if was_ready and self._reconnection.was_stable(monotonic()):
+            self._endpoints.succeeded()
         pause = self._reconnection.next_pause(monotonic()) if self._endpoints.move_on() else 0.0
         what = "lost its connection to" if was_ready else "cannot connect to"
         logger.warning("%s %s %s: %s; next try in %.1f s", self.title, what, address, self.trouble, pause)
         self._rest(pause)
         return True
+
+    def _tell_standstill(self) -> None:
+        """Tell, if the connection was lost right after this process had stood still."""
+        if self._standstill is not None and monotonic() - self._standstill[1] < STANDSTILL_SECONDS:
+            began, ended = self._standstill
+            self._tell(lambda: self._events.on_standstill(began, ended))
 
     def _rest(self, seconds: float) -> None:
         assert self._waker is not None
@@ -407,12 +440,9 @@ class Link:
             self._changed.notify_all()
 
     def _on_blocked(self, reason: str) -> None:
+        self.blocked_by = f"{reason} ({ALARM})" if reason else ALARM
         self.blocked = True
-        logger.warning(
-            "%s: %s takes no messages for now (a memory or disk alarm, see its log)",
-            self.title,
-            self._endpoints.current,
-        )
+        logger.warning("%s: %s takes no messages for now: %s", self.title, self._endpoints.current, self.blocked_by)
 
     def _on_unblocked(self) -> None:
         self.blocked = False

@@ -12,21 +12,23 @@ there and old when they are needed.
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
 from time import monotonic
 
 import amqp
 
 from micro_framework.brokers.port import Publication
-from micro_framework.brokers.rabbitmq.blame import locked_queue, missing_exchange
+from micro_framework.brokers.rabbitmq.blame import locked_queue, missing_exchange, queue_away
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
 from micro_framework.brokers.rabbitmq.connection import LinkChannel, LinkConnection
 from micro_framework.brokers.rabbitmq.declarations import Adoptions, Declarer
-from micro_framework.brokers.rabbitmq.delays import KEPT, Holding, Way, held_back, packed
+from micro_framework.brokers.rabbitmq.delays import KEPT, MAX_NAME, Holding, Way, held_back, packed
 from micro_framework.brokers.rabbitmq.frames import declare_queue_frame, publish_frames
 from micro_framework.brokers.rabbitmq.link import LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.plugin import require_plugin
-from micro_framework.brokers.rabbitmq.refusals import readable
+from micro_framework.brokers.rabbitmq.refusals import is_away, readable
 from micro_framework.brokers.rabbitmq.targets import Targets, holding_for, type_of
 from micro_framework.exceptions import BrokerError, BrokerRefused, PublishError
 from micro_framework.wire.naming import Exchange, Queue
@@ -65,6 +67,8 @@ class RabbitMQPublisher(LinkedDoor):
         self._channels = (self._direct, self._delayed)
         self._keeping: deque[bytes] = deque()  # declarations of delay queues to be written
         self._can_keep = False
+        self._elsewhere: dict[str, str] = {}  # what is used instead of delay queues whose node is down
+        self._numbers = count(2)
         self._unchecked: set[str] = set()  # exclusive queues: they exist, but may not be looked at from here
         self._refusal: BrokerRefused | None = None
         self._closing = False
@@ -125,9 +129,16 @@ class RabbitMQPublisher(LinkedDoor):
         """
         way = Way.of(queue, exchange, routing_key)
         held = held_back(publication, way, delay, self._targets.holding(queue))
+        if (elsewhere := self._elsewhere.get(held.publication.routing_key)) and not held.publication.exchange:
+            held = replace(held, publication=replace(held.publication, routing_key=elsewhere))
 
         def pack(frame_max: int) -> bytes:
-            return packed(held, DELAY_CHANNEL, frame_max, check_queue=queue not in self._unchecked)
+            return packed(
+                replace(held, publication=pending.publication),
+                DELAY_CHANNEL,
+                frame_max,
+                check_queue=queue not in self._unchecked,
+            )
 
         # A quorum queue that is being declared just now, by another channel or another process, refuses for a moment:
         # it has no leader yet.
@@ -195,13 +206,14 @@ class RabbitMQPublisher(LinkedDoor):
     def _state(self) -> str:
         link = self._link
         if link.blocked:
-            return "the broker takes no messages for now: a memory or disk alarm, see its log"
+            return f"the broker takes no messages for now: {link.blocked_by}"
         return "connected" if link.ready else f"not connected: {link.trouble}"
 
     # What the link asks, see `LinkOwner`.
 
     def set_up(self, connection: LinkConnection) -> None:
         """Declare everything, learn what is to be known of targets, open the channels in confirm mode."""
+        self._elsewhere.clear()
         self._declare(connection, self._exchanges, self._queues)
         self._ensure_noted(connection)
         for channel in self._channels:
@@ -247,7 +259,12 @@ class RabbitMQPublisher(LinkedDoor):
         with Declarer(connection, self._adoptions) as declarer:
             declarer.exchanges(exchanges)
             for queue in queues:
-                declarer.queue(queue)
+                try:
+                    declarer.queue(queue)
+                except amqp.NotFound as error:
+                    if not is_away(error):
+                        raise
+                    logger.warning("%s: queue %r is not there: %s", self._link.title, queue.name, readable(error))
 
     def _learn_targets(self, connection: LinkConnection) -> None:
         if self._targets.plugin and self._targets:
@@ -315,13 +332,35 @@ class RabbitMQPublisher(LinkedDoor):
             self._unchecked.add(exclusive)
             for pending in channel.pending():
                 pending.pack_again()
-        if self._declares(missing_exchange(error)):
+        if self._substitute(channel, queue_away(error)):
+            pass  # the messages are sent again, to the other queue
+        elif self._declares(missing_exchange(error)):
             # Deleted, or gone by itself with its last queue: it is declared again, and the messages are sent again.
             self._link.post(lambda: self._declare_now(self._exchanges, self._queues))
         else:
             channel.blame(error)
         connection = self._link.connection
         self._link.post(lambda: self._open_again(channel, connection))
+
+    def _substitute(self, channel: ConfirmingChannel, away: str | None) -> bool:
+        """Have another queue hold messages back instead of a delay queue whose node is down; whether that is possible.
+
+        What the queue holds already stays there until its node is back.
+        """
+        waiting = [each for each in channel.pending() if each.publication.routing_key == away]
+        if away is None or not any(
+            each.queue not in (None, away) and not each.publication.exchange for each in waiting
+        ):
+            return False
+        name = next((name for name, substitute in self._elsewhere.items() if substitute == away), away)
+        elsewhere = f"{name}.{next(self._numbers)}"
+        if len(elsewhere.encode()) > MAX_NAME:
+            return False
+        self._elsewhere[name] = elsewhere
+        for pending in waiting:
+            pending.publication = replace(pending.publication, routing_key=elsewhere)
+            pending.pack_again()
+        return True
 
     def _open_again(self, channel: ConfirmingChannel, connection: LinkConnection | None) -> None:
         # On a connection that came meanwhile the channel is open, and its tags must not be counted from 1 again.

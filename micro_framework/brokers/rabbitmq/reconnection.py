@@ -35,9 +35,13 @@ class Reconnection:
         self._failed_before = True
         self._refused_since = None
 
+    def was_stable(self, now: float) -> bool:
+        """Whether the connection that was ready last has lasted long enough for everything to begin anew."""
+        return self._connected_at is not None and now - self._connected_at >= STABLE_AFTER
+
     def next_pause(self, now: float) -> float:
         """Seconds to wait before the next attempt; from half the pause to all of it, by chance."""
-        if self._connected_at is not None and now - self._connected_at >= STABLE_AFTER:
+        if self.was_stable(now):
             self._pauses = 0
         self._connected_at = None
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(self._pauses, 20))

@@ -8,10 +8,15 @@ import amqp
 from micro_framework.brokers.rabbitmq.endpoints import Address
 from micro_framework.exceptions import BrokerRefused
 
-__all__ = ["PASSING", "readable", "refusal_for"]
+__all__ = ["PASSING", "is_away", "overdue_after", "readable", "refusal_for"]
 
 PASSING = re.compile(r"connection limit|is down|in exclusive use|home node|timed out", re.IGNORECASE)
 """Words in an answer of a refusing kind that say it may change by itself."""
+
+AWAY = re.compile(r"home node .* is down or inaccessible", re.IGNORECASE)
+"""What a cluster says of a queue that lives on a node which is down."""
+OVERDUE = re.compile(r"delivery acknowledgement.* timed out.*?(\d+) ms", re.IGNORECASE)
+"""How RabbitMQ closes a channel on which a delivery was kept for longer than its ``consumer_timeout``."""
 
 NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
 """OpenSSL's reasons when the other side answers in clear."""
@@ -28,6 +33,20 @@ def readable(error: BaseException) -> str:
         return f"TLS: {getattr(error, 'reason', None) or error}"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.lower() if text.istitle() else text or type(error).__name__
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error says of a queue that it will be there again, with what it holds, once its node is."""
+    return isinstance(error, amqp.NotFound) and AWAY.search(error.reply_text or "") is not None
+
+
+def overdue_after(error: BaseException) -> float | None:
+    """The seconds within which the broker wanted a message settled that was not; None where an error is about another
+    thing.
+    """
+    text = error.reply_text if isinstance(error, amqp.PreconditionFailed) else None
+    match = OVERDUE.search(text or "")
+    return int(match[1]) / 1000 if match else None
 
 
 def refusal_for(error: BaseException, address: Address) -> BrokerRefused | None:

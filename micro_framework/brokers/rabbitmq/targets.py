@@ -11,7 +11,7 @@ from micro_framework.brokers.rabbitmq.declarations import Declarer
 from micro_framework.brokers.rabbitmq.delays import Holding, Way, delay_arguments, delay_queue_name, rounded_up
 from micro_framework.wire.naming import Queue
 
-__all__ = ["Target", "Targets", "holding_for", "type_in_refusal", "type_of"]
+__all__ = ["Target", "Targets", "certain_holding", "holding_for", "type_in_refusal", "type_of"]
 
 RELAXED_SINCE = (3, 11, 16)
 """From this version on a broker can be told to take "classic" for an answer when a quorum queue is declared again

@@ -31,6 +31,14 @@ OPTIONS = (
     click.argument("services", nargs=-1, metavar="[MODULE[:CLASS]]..."),
     click.option("-q", "--queue", "queues", multiple=True, metavar="NAME", help="A queue, instead of services."),
     click.option("-c", "--config", "config_path", metavar="FILE", help="YAML or JSON; ${VAR:default} is substituted."),
+    click.option(
+        "-d",
+        "--define",
+        "defines",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set a key; VALUE is YAML, KEY alone is true. Wins over the file; can be repeated.",
+    ),
     click.option("--broker", "--amqp-uri", "broker", metavar="URI", help="The broker, instead of AMQP_URI."),
     click.option("--id", "ids", multiple=True, metavar="ID", help="Only this message; the id's beginning will do."),
     click.option(

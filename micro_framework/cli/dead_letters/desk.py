@@ -138,7 +138,7 @@ class Desk:
         """
         left = limit
         worn_out: dict[Delivery, None] = {}
-        for delivery in self.deliveries(place):
+        for delivery in self.deliveries(place, all_of_them=limit is None):
             if is_worn_out(delivery) or worn_out:
                 worn_out[delivery] = None
             letter = self.letter_for(delivery, choice) if left != 0 else None
@@ -152,28 +152,33 @@ class Desk:
         for delivery in worn_out:
             self.renew(delivery)
 
-    def deliveries(self, place: Place) -> Iterator[Delivery]:
-        """What waits in a queue now, in order; all of it is taken first where the queue counts what comes back."""
+    def deliveries(self, place: Place, *, all_of_them: bool) -> Iterator[Delivery]:
+        """What waits in a queue now, in order; all of it is taken first where the queue counts what comes back.
+
+        Args:
+            place: The queue.
+            all_of_them: Whether all will be asked for, so that none is taken in vain.
+        """
         if not self.exists(place) or (first := self.take(place)) is None:
             return
         # In this order: what others gave back just now is known to the queue once it has given the first one.
         others = self.browser.count(place.queue, self.deadline()) or 0
         if times_returned(first.headers) is None:
             yield first
-            yield from self.taken(place, others)
+            yield from self.taken(place, others, ahead=all_of_them)
         else:
-            yield from [first, *self.taken(place, others + LATE)]
+            yield from [first, *self.taken(place, others + LATE, ahead=True)]
 
-    def taken(self, place: Place, most: int) -> Iterator[Delivery]:
-        """Messages of a queue, until it is empty, at most so many."""
-        for _ in range(most):
-            if (delivery := self.take(place)) is None:
+    def taken(self, place: Place, most: int, *, ahead: bool) -> Iterator[Delivery]:
+        """Messages of a queue, until it is empty, at most so many; several at once if they may be taken beforehand."""
+        for left in reversed(range(most)):
+            if (delivery := self.take(place, left if ahead else 0)) is None:
                 return
             yield delivery
 
-    def take(self, place: Place) -> Delivery | None:
+    def take(self, place: Place, ahead: int = 0) -> Delivery | None:
         """The first message of a queue; None where none waits."""
-        return self.browser.get(place.queue, self.deadline())
+        return self.browser.get(place.queue, self.deadline(), ahead)
 
     def letter_for(self, delivery: Delivery, choice: Choice) -> Letter | None:
         """A message that is meant; None for others, and for what was not parked by us."""

@@ -14,8 +14,8 @@ import click
 from micro_framework.amqp.entrypoints import EventListener, MessageListener
 from micro_framework.amqp.parking import parking_queue
 from micro_framework.cli.errors import WrongUsageError
-from micro_framework.cli.files import read_config
 from micro_framework.cli.loading import load, put_current_directory_first
+from micro_framework.cli.options import configured
 from micro_framework.cli.run import runner_for
 from micro_framework.config import Settings
 from micro_framework.parking import parked_queue_name
@@ -58,7 +58,13 @@ class Places:
     places: tuple[Place, ...]
 
 
-def find_places(specs: Sequence[str], names: Sequence[str], config_path: str | None, broker: str | None) -> Places:
+def find_places(
+    specs: Sequence[str],
+    names: Sequence[str],
+    config_path: str | None,
+    broker: str | None,
+    defines: Sequence[str] = (),
+) -> Places:
     """Work out where to look; nothing connects.
 
     Args:
@@ -66,6 +72,7 @@ def find_places(specs: Sequence[str], names: Sequence[str], config_path: str | N
         names: Queues, by the name that messages failed in or are parked in.
         config_path: The config file.
         broker: The broker's URI, instead of the configured one.
+        defines: ``KEY=VALUE`` each, which win over the file.
 
     Raises:
         WrongUsageError: No queue, or no broker.
@@ -73,7 +80,7 @@ def find_places(specs: Sequence[str], names: Sequence[str], config_path: str | N
     """
     if not specs and not names:
         raise WrongUsageError(NO_QUEUES)
-    config = read_config(config_path, os.environ)
+    config = configured(config_path, defines, None)
     uri = broker or config.get("AMQP_URI") or os.environ.get("AMQP_URI")
     if uri:
         config["AMQP_URI"] = uri
@@ -82,7 +89,7 @@ def find_places(specs: Sequence[str], names: Sequence[str], config_path: str | N
         if not uri:
             raise WrongUsageError(NO_BROKER)
         return Places(Settings.from_mapping(config), unique(named))
-    settings, routes = declared_by(specs, config, config_path)
+    settings, routes = declared_by(specs, config, given=config_path is not None or bool(defines))
     if broker:
         settings = replace(settings, amqp_uri=broker)
     return Places(settings, unique([*named, *places_of(routes)]))
@@ -102,11 +109,11 @@ def unique(places: Sequence[Place]) -> tuple[Place, ...]:
 
 
 def declared_by(
-    specs: Sequence[str], config: Mapping[str, Any], config_path: str | None
+    specs: Sequence[str], config: Mapping[str, Any], *, given: bool
 ) -> tuple[Settings, Sequence[BoundRoute]]:
     """What services declare; they are built as for ``run`` and not started."""
     put_current_directory_first()
-    runner = runner_for(load(specs, has_entrypoint), dict(config), given=config_path is not None)
+    runner = runner_for(load(specs, has_entrypoint), dict(config), given=given)
     return runner.settings, runner.assembly.routes
 
 

@@ -75,7 +75,8 @@ def at_work(options: Options) -> Iterator[Work]:
     names = ("ids", "error", "service", "method", "since", "until")
     choice = Choice(**{name: options[name] for name in names})
     try:
-        where = find_places(options["services"], options["queues"], options["config_path"], options["broker"])
+        asked = ("services", "queues", "config_path", "broker", "defines")
+        where = find_places(*(options[name] for name in asked))
         with Desk(where.settings) as desk:
             work = Work(desk, where.places, choice, options["limit"])
             yield work

@@ -5,7 +5,7 @@ import pytest
 from amqp.exceptions import error_for_code
 
 from micro_framework.brokers.port import Publication
-from micro_framework.brokers.rabbitmq.blame import blamed, locked_queue, missing_exchange
+from micro_framework.brokers.rabbitmq.blame import blamed, locked_queue, missing_exchange, queue_away
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
 from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExchange, Unroutable
 from micro_framework.wire.messages import Properties
@@ -73,3 +73,10 @@ def test_a_locked_queue_is_nobodys_fault() -> None:
 
 def test_nobody_wrote_anything() -> None:
     assert blamed(answer(406, "whatever", (60, 40)), []) == []
+
+
+def test_a_queue_on_a_node_that_is_down_is_named() -> None:
+    text = "NOT_FOUND - home node 'a@here' of durable queue 'jobs.mf-delay.50' in vhost '/' is down or inaccessible"
+    assert queue_away(error_for_code(404, text, (50, 10), amqp.ChannelError)) == "jobs.mf-delay.50"
+    gone = "NOT_FOUND - no queue 'jobs' in vhost '/'"
+    assert queue_away(error_for_code(404, gone, (50, 10), amqp.ChannelError)) is None

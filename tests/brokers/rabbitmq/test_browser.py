@@ -120,3 +120,43 @@ def test_a_killed_broker_takes_everything_back(own_node: RabbitMQNode, hurt: VHo
         browser.release(soon())
     assert taken_bodies(browser, 20) == [str(number).encode() for number in range(20)]
     doors.close()
+
+
+# Several at once
+
+
+def test_who_asks_again_and_again_gets_every_message_in_order_and_may_give_all_back(
+    doors: Doors, rabbit: VHost
+) -> None:
+    bodies = [str(number) for number in range(200)]
+    doors.declare(JOBS)
+    doors.send(*(message("jobs", body) for body in bodies))
+    browser = doors.browser()
+    for _ in range(2):
+        found = []
+        while (delivery := browser.get("jobs", soon(), 199 - len(found))) is not None:
+            found.append(delivery.body.decode())
+            if len(found) in (1, 50):
+                assert browser.count("jobs", soon()) == 200 - len(found)
+        assert found == bodies
+        browser.release(soon())
+        assert browser.count("jobs", soon()) == 200
+
+
+def test_no_more_is_taken_than_is_going_to_be_asked_for(doors: Doors) -> None:
+    doors.declare(JOBS)
+    doors.send(*(message("jobs", str(number)) for number in range(10)))
+    first, second = doors.browser(), doors.browser()
+    assert taken_bodies(first, 3) == [b"0", b"1", b"2"]
+    assert [first.get("jobs", soon(), left).body for left in (2, 1, 0)] == [b"3", b"4", b"5"]  # type: ignore[union-attr]
+    assert taken_bodies(second, 1) == [b"6"]
+
+
+def test_what_is_large_is_asked_for_one_at_a_time(doors: Doors, rabbit: VHost) -> None:
+    doors.declare(JOBS)
+    doors.send(*(message("jobs", b"x" * 600_000) for _ in range(12)))
+    browser = doors.browser()
+    for left in reversed(range(12)):
+        assert browser.get("jobs", soon(), left) is not None
+        taken, seen = rabbit.queue("jobs").unacknowledged, 12 - left
+        assert taken - seen <= 1, "more than two at once"

@@ -14,6 +14,8 @@ from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.brokers.rabbitmq.consumer import CANCEL_SECONDS
 from micro_framework.brokers.rabbitmq.frames import ack_frame
 from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.erlang import ErlangAdmin
+from micro_framework.testing.management import ManagementAdmin
 from micro_framework.testing.rabbitmq import RabbitMQNode
 from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
 
@@ -259,3 +261,31 @@ def test_an_exchange_that_others_declare_later_is_waited_for(doors: Doors, caplo
     assert "no exchange 'theirs'" in caplog.text
     assert doors.publisher([theirs]).wait_ready(soon())
     assert consumer.wait_ready(soon())
+
+
+# Queues that count what comes back
+
+
+def test_whether_a_queue_counts_is_learnt_where_its_declaration_does_not_say(
+    broker: ErlangAdmin | ManagementAdmin,
+) -> None:
+    for default, counts in (("quorum", True), ("classic", False)):
+        vhost = VHost(broker, broker.add_vhost(default_queue_type=default))
+        doors = Doors(RabbitMQBroker(vhost.uri))
+        inbox, consumer = doors.consuming(JOBS, None)
+        assert consumer.counts("jobs", soon()) is counts
+        doors.send(message("jobs", "x"))  # the consumer is none the worse
+        inbox.next().settle(Verdict.ACK)
+        doors.close()
+        broker.delete_vhost(vhost.name)
+
+
+def test_whether_a_queue_counts_is_not_waited_for_without_a_connection(own_node: RabbitMQNode, hurt: VHost) -> None:
+    diary = Diary()
+    doors = Doors(RabbitMQBroker(hurt.uri))
+    consumer = doors.consumer(Subscription(JOBS, 1, Inbox().take), events=diary.events)
+    diary.wait_for("ready")
+    own_node.kill()
+    diary.wait_for("ready", "lost")
+    assert consumer.counts("jobs", soon()) is False
+    doors.close()

@@ -37,6 +37,14 @@ def test_hosts_take_turns_and_keep_their_own_ports_and_schemes() -> None:
     assert pauses == [False, False, True] * 2
 
 
+def test_hosts_that_let_in_and_do_not_serve_are_not_tried_without_a_pause() -> None:
+    endpoints = Endpoints("amqp://one;amqp://two")
+    assert [endpoints.move_on() for _ in range(4)] == [False, True, False, True]
+    endpoints.move_on()
+    endpoints.succeeded()
+    assert [endpoints.move_on(), endpoints.move_on()] == [False, True]
+
+
 def test_one_host_always_pauses() -> None:
     endpoints = Endpoints("amqp://one")
     assert [endpoints.move_on(), endpoints.move_on()] == [True, True]

@@ -57,3 +57,11 @@ def test_another_failure_in_between_begins_the_grace_anew() -> None:
     assert not reconnection.is_final(True, 0.0)
     assert not reconnection.is_final(False, 5.0)
     assert not reconnection.is_final(True, GRACE)
+
+
+def test_a_connection_is_stable_when_it_has_lasted() -> None:
+    reconnection = Reconnection()
+    assert not reconnection.was_stable(100.0)
+    reconnection.connected(100.0)
+    assert not reconnection.was_stable(100.0 + STABLE_AFTER / 2)
+    assert reconnection.was_stable(100.0 + STABLE_AFTER)

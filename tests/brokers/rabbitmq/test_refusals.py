@@ -9,7 +9,7 @@ from amqp.exceptions import error_for_code
 from micro_framework.brokers.port import Subscription
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.brokers.rabbitmq.endpoints import Address
-from micro_framework.brokers.rabbitmq.refusals import readable, refusal_for
+from micro_framework.brokers.rabbitmq.refusals import is_away, overdue_after, readable, refusal_for
 from micro_framework.exceptions import BrokerRefused
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
@@ -154,3 +154,20 @@ def test_a_virtual_host_that_vanishes_is_tried_again_before_it_is_believed(own_n
     own_node.add_vhost(vhost.name)
     diary.wait_for("ready", "lost", "ready")
     doors.close()
+
+
+def test_a_channel_closed_for_a_late_acknowledgement_tells_the_limit() -> None:
+    text = (
+        "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 10000 ms. This "
+        "timeout value can be configured, see consumers doc guide to learn more"
+    )
+    assert overdue_after(answer(406, text)) == 10.0
+    assert overdue_after(answer(406, "PRECONDITION_FAILED - unknown delivery tag 99")) is None
+    assert overdue_after(ConnectionResetError(104, "timed out")) is None
+
+
+def test_a_queue_of_a_node_that_is_down_is_away() -> None:
+    text = "NOT_FOUND - home node 'a@localhost' of durable queue 'jobs' in vhost '/' is down or inaccessible"
+    assert is_away(answer(404, text, (50, 10)))
+    assert not is_away(answer(404, "NOT_FOUND - no queue 'jobs' in vhost '/'", (50, 10)))
+    assert refusal_for(answer(404, text, (50, 10)), HERE) is None

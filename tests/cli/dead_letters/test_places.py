@@ -108,6 +108,12 @@ def test_the_broker_can_be_named(specs):
 
 
 @pytest.mark.parametrize("specs", [["shop:Orders"], []])
+def test_a_key_that_is_set_wins_over_the_file(specs):
+    found = find_places(specs, ["jobs"], "config.yaml", None, ["PUBLISH_TIMEOUT=7", "AMQP_URI=memory://defined"])
+    assert (found.settings.amqp_uri, found.settings.publish_timeout) == ("memory://defined", 7)
+
+
+@pytest.mark.parametrize("specs", [["shop:Orders"], []])
 def test_the_environment_names_a_broker_where_nothing_else_does(specs, monkeypatch):
     monkeypatch.setenv("AMQP_URI", "memory://environment")
     assert find_places(specs, ["jobs"], None, None).settings.amqp_uri == "memory://environment"
