@@ -21,7 +21,7 @@ from nameko_compat.extensions import ENTRYPOINT_EXTENSIONS_ATTR, Entrypoint, is_
 from nameko_compat.lives import ContainerLife
 from nameko_compat.managed import Killed, ManagedThread
 from nameko_compat.utils import import_from_path
-from nameko_compat.versions import chosen_config
+from nameko_compat.versions import api_of, chosen_config
 from nameko_compat.workers import Firing, NamekoWorker, WorkerContext, finish, new_call_id
 
 __all__ = [
@@ -136,6 +136,7 @@ class ServiceContainer:
 
     Raises:
         ConfigurationError: The class has no name, or the configuration cannot be used.
+        ValueError: The configuration asks for the behaviour of an unknown version.
     """
 
     def __init__(self, service_cls: type, config: Mapping[str, Any] | None = None) -> None:
@@ -143,6 +144,7 @@ class ServiceContainer:
         self.config = chosen_config(config)
         self.service_name = get_service_name(service_cls)
         self.max_workers: int = self.config.get(MAX_WORKERS_CONFIG_KEY) or DEFAULT_MAX_WORKERS
+        self.api = api_of(self.config)
         self.serializer, self.accept = serialization.setup(self.config)
         self.shared_extensions: dict[Any, Any] = {}
         self.entrypoints = ExtensionSet()

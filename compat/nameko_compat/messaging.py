@@ -8,6 +8,7 @@ from kombu.entity import Exchange, Queue
 from micro_framework import extensions as own
 from micro_framework.amqp.dependencies import Publish, Publisher as OwnPublisher
 from micro_framework.wire.headers import decode_context, encode_context
+from nameko_compat.absent import refusing
 from nameko_compat.adapters import QueueAdapter
 from nameko_compat.constants import CALL_ID_STACK_CONTEXT_KEY, HEADER_PREFIX
 from nameko_compat.extensions import DependencyProvider, Entrypoint
@@ -167,3 +168,6 @@ class HeaderDecoder:
     def unpack_message_headers(self, message: Any) -> dict[str, Any]:
         """The context data of a message."""
         return decode_from_headers(message.headers, self.header_prefix)
+
+
+__getattr__ = refusing(__name__)

@@ -8,6 +8,7 @@ from kombu.entity import Exchange
 from micro_framework import extensions as own
 from micro_framework.amqp.calls import CallSender, ClusterRPCProxy
 from micro_framework.rpc.futures import RPCFuture
+from nameko_compat.absent import refusing
 from nameko_compat.adapters import RpcAdapter
 from nameko_compat.constants import RPC_EXCHANGE_CONFIG_KEY
 from nameko_compat.extensions import DependencyProvider, Entrypoint
@@ -204,3 +205,5 @@ class ServiceRpc(ClusterRpc):
 
 
 RpcProxy = ServiceRpc
+
+__getattr__ = refusing(__name__)

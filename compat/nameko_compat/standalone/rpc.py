@@ -5,6 +5,7 @@ from typing import Any
 
 from micro_framework.rpc.futures import RPCFuture
 from micro_framework.standalone import RPCClient
+from nameko_compat.absent import refusing
 from nameko_compat.constants import AMQP_SSL_CONFIG_KEY, AMQP_URI_CONFIG_KEY, LOGIN_METHOD_CONFIG_KEY
 from nameko_compat.refusals import refuse_options
 from nameko_compat.rpc import OF_THE_CALL, Client
@@ -103,3 +104,5 @@ class ServiceRpcClient(ClusterRpcClient):
 
 ClusterRpcProxy = ClusterRpcClient
 ServiceRpcProxy = ServiceRpcClient
+
+__getattr__ = refusing(__name__)
