@@ -54,14 +54,9 @@ ABSENT_MODULES: Mapping[str, str] = {
     "cli.shell": OWN_CLI,
     "cli.show_config": OWN_CLI,
     "cli.utils": OWN_CLI,
-    "testing.pytest": NOT_YET,
     "testing.rabbit": f"{NOT_YET}; micro_framework.testing has a client of RabbitMQ's management API",
-    "testing.services": NOT_YET,
-    "testing.utils": NOT_YET,
-    "testing.waiting": NOT_YET,
     "testing.websocket": NOT_YET,
     "utils.concurrency": f"{INTERNAL}, with threads",
-    "utils.retry": NOT_YET,
     "web": f"{NOT_YET}: run HTTP and WebSocket services of Nameko on Nameko",
 }
 """Modules below ``nameko`` that are not there, with all that is below them."""

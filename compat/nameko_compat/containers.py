@@ -325,6 +325,8 @@ class ServiceContainer:
             if not self.died.is_set():
                 self.failure = error or self.reason
                 self.died.set()
+        for watcher in tuple(self.watchers):
+            watcher("ended", None, None, None)
 
     # -- calls
 

@@ -196,7 +196,8 @@ class NamekoWorker(Worker):
     def run(self) -> Outcome:
         """Inject, set up, call the method, have the result handled; never raises."""
         try:
-            self.prepare()
+            if self.call.worker_ctx is None:
+                self.prepare()  # of `spawn_worker` the arguments are not a caller's; Python tells if they do not fit
             context = self.prepared_context()
         except BaseException as error:  # noqa: BLE001 - a failure of the call
             return Outcome(error=error)

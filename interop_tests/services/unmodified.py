@@ -1,4 +1,4 @@
-"""Services written for Nameko and nothing else: real Nameko hosts them, and so does ``micro-framework run --nameko``."""
+"""Services written for Nameko and nothing else: real Nameko hosts them, and so does ``run --nameko``."""
 
 import eventlet
 

@@ -30,6 +30,13 @@ class Timeout(BaseException):
         self.due = float("inf")
         self.start()
 
+    @classmethod
+    def expired(cls, seconds: float) -> "Timeout":
+        """One that counts nothing any more, to be raised."""
+        made = cls(None)
+        made.seconds = seconds
+        return made
+
     def start(self) -> None:
         """Begin to count."""
         if self.seconds is not None and self not in active():
