@@ -36,6 +36,29 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "SingleThreadedReplyListener": f"{INTERNAL}; leave out reply_listener_cls, one client serves all threads",
         "StandaloneProxyBase": INTERNAL,
     },
+    "testing.pytest": {
+        "fast_teardown": f"{INTERNAL}; nothing slows the end of a test down",
+        "get_message_from_queue": NOT_YET,
+        "parse_config_option": INTERNAL,
+        "pytest_configure": INTERNAL,
+        "pytest_sessionstart": INTERNAL,
+        "rabbit_manager": NOT_YET,
+        "rabbit_ssl_config": NOT_YET,
+        "rabbit_ssl_options": NOT_YET,
+        "rabbit_ssl_uri": NOT_YET,
+        "rabbit_uri": f"{NOT_YET}; use amqp_uri",
+        "vhost_pipeline": INTERNAL,
+        "web_session": NOT_YET,
+        "websocket": NOT_YET,
+    },
+    "testing.utils": {
+        "ResourcePipeline": INTERNAL,
+        "get_rabbit_connections": NOT_YET,
+        "reset_rabbit_connections": NOT_YET,
+        "wait_for_worker_idle": "deprecated by Nameko 2; use entrypoint_waiter",
+    },
+    "web.server": {"HttpOnlyProtocol": f"{INTERNAL}, on werkzeug's server"},
+    "web.websocket": {"IDENTIFY_WEBSOCKET_RULES": INTERNAL},
     "cli": dict.fromkeys(("cli", "run", "shell", "show_config", "test"), OWN_CLI),
 }
 """Names that are not there, by module below ``nameko``."""
@@ -57,7 +80,6 @@ ABSENT_MODULES: Mapping[str, str] = {
     "testing.rabbit": f"{NOT_YET}; micro_framework.testing has a client of RabbitMQ's management API",
     "testing.websocket": NOT_YET,
     "utils.concurrency": f"{INTERNAL}, with threads",
-    "web": f"{NOT_YET}: run HTTP and WebSocket services of Nameko on Nameko",
 }
 """Modules below ``nameko`` that are not there, with all that is below them."""
 

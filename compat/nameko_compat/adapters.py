@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Adapter", "EventAdapter", "QueueAdapter", "RpcAdapter", "SpawnAdapter", "TimerAdapter"]
 
-logger = logging.getLogger(__name__)
-
 
 class Adapter(Entrypoint):
     """What all have in common; stands before the entrypoint of micro_framework in the bases."""
@@ -50,9 +48,7 @@ class Adapter(Entrypoint):
     def stop(self) -> None:
         """Receive nothing more."""
         super().stop()
-        container = self.nameko_entrypoint.container
-        if not container.being_killed:
-            container.call_hook(self.nameko_entrypoint, "stop")
+        self.nameko_entrypoint.container.stop_entrypoint(self.nameko_entrypoint)
 
     def crashes(self, item: Any) -> int:
         """How many workers have died of an item."""
@@ -68,9 +64,9 @@ class Adapter(Entrypoint):
             super().settle(item, outcome)
 
     def hand_back(self, item: Any) -> None:
-        """Give an item back that was not run; what was asked for by ``spawn_worker`` came from nowhere."""
+        """Give an item back that was not run; of what ``spawn_worker`` asked for, whoever waits for it is told."""
         if isinstance(item, Firing):
-            logger.warning("%r was asked for and is not run", item.worker_ctx)
+            item.not_run()
         else:
             super().hand_back(item)
 

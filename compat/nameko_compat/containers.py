@@ -155,6 +155,8 @@ class ServiceContainer:
         self.runner: ContainerRunner | None = None
         self.started = False
         self.being_killed = False
+        self.stopped_entrypoints: set[Any] = set()
+        self.closed = False  # whether it takes no more calls
         self.guard = threading.RLock()
         self.managed: dict[ManagedThread, str] = {}
         self.died = threading.Event()
@@ -234,6 +236,14 @@ class ServiceContainer:
         except Exception:
             logger.exception("%r: %s failed", extension, hook)
 
+    def stop_entrypoint(self, entrypoint: Any) -> None:
+        """Stop one; when the last is stopped, no call is spawned any more: the workers are about to end."""
+        if not self.being_killed:
+            self.call_hook(entrypoint, "stop")
+        with self.guard:
+            self.stopped_entrypoints.add(entrypoint)
+            self.closed = self.stopped_entrypoints >= self.adapters.keys()
+
     def set_up_extensions(self) -> None:
         """The hook ``setup`` of all: of the innermost first, so that each finds ready what it uses."""
         for extension in (*self.subextensions, *self.dependencies, *self.entrypoints):
@@ -246,9 +256,13 @@ class ServiceContainer:
             extension.start()
 
     def stop_extensions(self) -> None:
-        """Stop dependencies, then sub-extensions, then the threads that are left."""
+        """Stop dependencies, then sub-extensions, then the threads that are left.
+
+        Where the start failed, adapters have not been started, and do not stop their entrypoints either.
+        """
         if not self.being_killed:
-            for extension in (*self.dependencies, *self.subextensions):
+            entrypoints = [each for each in self.entrypoints if each not in self.stopped_entrypoints]
+            for extension in (*entrypoints, *self.dependencies, *self.subextensions):
                 self.call_hook(extension, "stop")
         self.end_managed_threads()
         self.started = False
@@ -352,14 +366,15 @@ class ServiceContainer:
             ContainerBeingKilled: It takes no more calls.
             RuntimeError: It has not been started.
         """
-        if self.being_killed:
-            raise ContainerBeingKilled(f"{self!r} is being killed")
         adapter = self.adapters.get(entrypoint)
         if adapter is None:
             raise RuntimeError(f"{self!r} has not been started, or {entrypoint!r} is not one of its entrypoints")
         data = {} if context_data is None else dict(context_data)
         context = WorkerContext(self, self.service_cls(), entrypoint, args, kwargs, data)
-        adapter.route.submit(Firing(context, handle_result))
+        with self.guard:
+            if self.being_killed or self.closed:
+                raise ContainerBeingKilled(f"{self!r} takes no more calls: it is being stopped")
+            adapter.route.submit(Firing(context, handle_result))
         return context
 
     def spawn_managed_thread(self, fn: Callable[[], Any], identifier: str | None = None) -> ManagedThread:

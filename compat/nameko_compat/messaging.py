@@ -7,9 +7,11 @@ from kombu.entity import Exchange, Queue
 
 from micro_framework import extensions as own
 from micro_framework.amqp.dependencies import Publish, Publisher as OwnPublisher
+from micro_framework.exceptions import Unroutable
 from micro_framework.wire.headers import decode_context, encode_context
 from nameko_compat.absent import refusing
 from nameko_compat.adapters import QueueAdapter
+from nameko_compat.amqp.publish import UndeliverableMessage
 from nameko_compat.constants import CALL_ID_STACK_CONTEXT_KEY, HEADER_PREFIX
 from nameko_compat.extensions import DependencyProvider, Entrypoint
 from nameko_compat.refusals import refuse_options
@@ -60,7 +62,10 @@ class MessagePublisher:
         refuse_options("publish()", options)
         merged = {**self.defaults, **own_options, "headers": headers or None}
         name = getattr(exchange, "name", exchange)
-        self.publish(payload, routing_key, exchange=name, **merged)
+        try:
+            self.publish(payload, routing_key, exchange=name, **merged)
+        except Unroutable as error:
+            raise UndeliverableMessage(*error.args) from error
 
 
 class Publisher(DependencyProvider):

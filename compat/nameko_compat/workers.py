@@ -21,6 +21,7 @@ from nameko_compat.constants import (
     DEFAULT_PARENT_CALLS_TRACKED,
     PARENT_CALLS_CONFIG_KEY,
 )
+from nameko_compat.exceptions import ContainerBeingKilled
 from nameko_compat.versions import api_of
 
 __all__ = [
@@ -164,6 +165,16 @@ class Firing:
 
     worker_ctx: WorkerContext
     handle_result: HandleResult | None = None
+
+    def not_run(self) -> None:
+        """Tell whoever waits for it that it is not run."""
+        error = ContainerBeingKilled(f"{self.worker_ctx!r} was not run; its service stops, or lacks a dependency")
+        logger.warning("%s", error)
+        if self.handle_result is not None:
+            try:
+                self.handle_result(self.worker_ctx, None, (ContainerBeingKilled, error, None))
+            except BaseException:
+                logger.exception("handle_result of %r failed", self.worker_ctx)
 
     def call(self) -> NamekoCall:
         """The call."""

@@ -30,6 +30,7 @@ __all__ = [
     "rabbit_config",
     "runner_factory",
     "web_config",
+    "web_config_port",
 ]
 
 
@@ -140,6 +141,12 @@ def web_config(empty_config: dict[str, Any]) -> dict[str, Any]:
     """A configuration with a free port for the web server."""
     empty_config[WEB_SERVER_CONFIG_KEY] = f"127.0.0.1:{find_free_port()}"
     return empty_config
+
+
+@pytest.fixture
+def web_config_port(web_config: Mapping[str, Any]) -> int:
+    """That port."""
+    return int(web_config[WEB_SERVER_CONFIG_KEY].rpartition(":")[2])
 
 
 __getattr__ = refusing(__name__)
