@@ -12,6 +12,7 @@ __all__ = ["ABSENT", "ABSENT_MODULES", "absent_module", "refusing"]
 INTERNAL = "a part of Nameko's inside, which is built differently here"
 OWN_CLI = "a part of Nameko's command line; use the command micro-framework"
 NOT_YET = "not built yet"
+NOT_CALLED = "messages do not go through it here; a subclass that overrides it is refused"
 
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "amqp.publish": {
@@ -19,16 +20,38 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "get_connection": INTERNAL,
         "get_producer": INTERNAL,
     },
-    "messaging": {"QueueConsumer": INTERNAL, "QueueConsumerStopped": INTERNAL},
+    "containers": {"is_method": INTERNAL},
+    "messaging": {
+        "Consumer.amqp_uri": INTERNAL,
+        "Consumer.consumer_cls": INTERNAL,
+        "Consumer.handle_message": NOT_CALLED,
+        "Consumer.handle_message_processed": NOT_CALLED,
+        "Consumer.handle_result": NOT_CALLED,
+        "Consumer.queue_consumer": INTERNAL,
+        "Publisher.amqp_uri": INTERNAL,
+        "Publisher.publisher_cls": INTERNAL,
+        "Publisher.serializer": INTERNAL,
+        "QueueConsumer": INTERNAL,
+        "QueueConsumerStopped": INTERNAL,
+    },
     "rpc": {
+        "ClusterRpc.publisher_cls": INTERNAL,
+        "ClusterRpc.reply_listener": INTERNAL,
         "MethodProxy": f"{INTERNAL}; what RpcProxy gives is a Client",
         "RESTRICTED_PUBLISHER_OPTIONS": INTERNAL,
         "ReplyListener": INTERNAL,
         "Responder": INTERNAL,
+        "Rpc.handle_message": NOT_CALLED,
+        "Rpc.handle_result": NOT_CALLED,
+        "Rpc.rpc_consumer": INTERNAL,
+        "RpcCall.send_request": INTERNAL,
+        "RpcProxy.rpc_reply_listener": INTERNAL,
+        "RpcReply.resp_body": INTERNAL,
         "RpcConsumer": INTERNAL,
         "ServiceProxy": f"{INTERNAL}; what RpcProxy gives is a Client",
     },
     "standalone.rpc": {
+        "ClusterRpcClient.publisher_cls": INTERNAL,
         "ClusterProxy": f"{INTERNAL}; what the clients give is a nameko.rpc.Client",
         "ConsumeEvent": INTERNAL,
         "PollingQueueConsumer": INTERNAL,
@@ -57,7 +80,13 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "reset_rabbit_connections": NOT_YET,
         "wait_for_worker_idle": "deprecated by Nameko 2; use entrypoint_waiter",
     },
-    "web.server": {"HttpOnlyProtocol": f"{INTERNAL}, on werkzeug's server"},
+    "timer": {"Timer.handle_result": NOT_CALLED, "Timer.handle_timer_tick": NOT_CALLED},
+    "web.server": {
+        "HttpOnlyProtocol": f"{INTERNAL}, on werkzeug's server",
+        "STATE_IDLE": INTERNAL,
+        "WebServer.process_request": INTERNAL,
+        "WebServer.run": INTERNAL,
+    },
     "web.websocket": {"IDENTIFY_WEBSOCKET_RULES": INTERNAL},
     "cli": dict.fromkeys(("cli", "run", "shell", "show_config", "test"), OWN_CLI),
 }

@@ -139,6 +139,8 @@ class ServiceContainer:
         ValueError: The configuration asks for the behaviour of an unknown version.
     """
 
+    config: Mapping[str, Any]
+
     def __init__(self, service_cls: type, config: Mapping[str, Any] | None = None) -> None:
         self.service_cls = service_cls
         self.config = chosen_config(config)

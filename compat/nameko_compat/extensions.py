@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from micro_framework import extensions as own
 from nameko_compat.exceptions import IncorrectSignature
@@ -185,6 +185,22 @@ class Entrypoint(Extension):
     """
 
     method_name: str | None = None
+
+    not_called: ClassVar[tuple[str, ...]] = ()
+    """Methods that Nameko's class has and that nothing would call here: a subclass must not have them."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse what would silently do nothing.
+
+        Raises:
+            NotImplementedError: The class overrides what is not called.
+        """
+        super().__init_subclass__(**kwargs)
+        if found := [name for name in cls.not_called if name in vars(cls)]:
+            raise NotImplementedError(
+                f"{cls.__qualname__}.{found[0]} would never be called: in nameko_compat messages do not go through it; "
+                "use a dependency's worker_result, or an entrypoint of your own"
+            )
 
     def __init__(self, expected_exceptions: Any = (), sensitive_arguments: Any = (), **kwargs: Any) -> None:
         self.expected_exceptions = expected_exceptions

@@ -122,6 +122,8 @@ class Consumer(Entrypoint):
         options: ``expected_exceptions``, ``sensitive_arguments``; of 3.x's consumer options ``prefetch_count``.
     """
 
+    not_called = ("handle_message", "handle_message_processed", "handle_result")
+
     def __init__(self, queue: Any, requeue_on_error: bool = False, **options: Any) -> None:
         self.queue = queue
         self.requeue_on_error = requeue_on_error

@@ -52,6 +52,8 @@ def get_rpc_exchange(config: Mapping[str, Any] | None = None) -> Exchange:
 class Rpc(Entrypoint):
     """Lets other services call the method."""
 
+    not_called = ("handle_message", "handle_result")
+
     def route_entrypoint(self) -> Any:
         """What is called."""
         return RpcAdapter(expected_exceptions=self.expected_exceptions, sensitive_arguments=self.sensitive_arguments)

@@ -17,6 +17,8 @@ class Timer(Entrypoint):
         options: ``expected_exceptions``, ``sensitive_arguments``.
     """
 
+    not_called = ("handle_result", "handle_timer_tick")
+
     def __init__(self, interval: float, eager: bool = False, **options: Any) -> None:
         self.interval = interval
         self.eager = eager

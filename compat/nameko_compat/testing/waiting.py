@@ -19,10 +19,12 @@ class WaitResult:
         """There is no result yet."""
 
     sentinel = object()
+    res: Any
+    exc_info: Any
 
     def __init__(self) -> None:
-        self.res: Any = self.sentinel
-        self.exc_info: Any = None
+        self.res = self.sentinel
+        self.exc_info = None
 
     @property
     def has_result(self) -> bool:
