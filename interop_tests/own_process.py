@@ -38,6 +38,7 @@ class OwnService(OwnedProcess):
 
     module = "own_services"
     options: tuple[str, ...] = ()
+    python = sys.executable
 
     def __init__(self, vhost: VHost, *services: str, **config: Any) -> None:
         super().__init__(f"micro-framework run {' '.join((*self.options, *services))}")
@@ -50,7 +51,7 @@ class OwnService(OwnedProcess):
         (self.folder / "config.yaml").write_text(json.dumps(self.config))
         (self.folder / "output").unlink(missing_ok=True)
         specs = [f"{self.module}:{service}" for service in self.services]
-        command = [sys.executable, "-m", "micro_framework", "run", *self.options, *specs]
+        command = [self.python, "-m", "micro_framework", "run", *self.options, *specs]
         self.spawn([*command, "--config", str(self.folder / "config.yaml")], SERVICES)
 
         def is_ready(_: VHost) -> bool:

@@ -160,6 +160,7 @@ class ServiceContainer:
         self.stopped_entrypoints: set[Any] = set()
         self.closed = False  # whether it takes no more calls
         self.guard = threading.RLock()
+        self._worker_threads: dict[WorkerContext, threading.Thread] = {}  # running calls; extensions count them
         self.managed: dict[ManagedThread, str] = {}
         self.died = threading.Event()
         self.failure: BaseException | None = None

@@ -6,6 +6,7 @@ hear of a call once its message has its verdict.
 """
 
 import logging
+import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -212,6 +213,7 @@ class NamekoWorker(Worker):
             context = self.prepared_context()
         except BaseException as error:  # noqa: BLE001 - a failure of the call
             return Outcome(error=error)
+        context.container._worker_threads[context] = threading.current_thread()
         unready = self.made_ready(context)
         if unready is not None:
             return self.not_ready(context, unready)
@@ -288,6 +290,7 @@ def finish(route: BoundRoute, call: Call, outcome: Outcome) -> None:
     if not isinstance(outcome.error, DependencyFailure):
         each_hook(context, "_worker_result", outcome.result, exc_info_of(outcome))
     each_hook(context, "_worker_teardown")
+    context.container._worker_threads.pop(context, None)
 
 
 def each_hook(context: WorkerContext, hook: str, *args: Any) -> None:
