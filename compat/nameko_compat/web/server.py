@@ -142,7 +142,9 @@ class WebServer(ProviderCollector, SharedExtension):
         """
         if self.server is not None:
             return
-        sock = socket.create_server(self.bind_addr, backlog=BACKLOG)
+        # Copies of one service share the port, and the system divides connections among them.
+        shared = int(self.container.config.get("PROCESSES") or 1) > 1
+        sock = socket.create_server(self.bind_addr, backlog=BACKLOG, reuse_port=shared)
         self.server = self.get_wsgi_server(sock, self.get_wsgi_app())
         sock.close()  # the server has a copy
         name = f"mf-web-{self.container.service_name}"

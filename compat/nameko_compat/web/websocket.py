@@ -5,11 +5,13 @@ A socket's requests are served one after the other, in the thread of its connect
 
 import json
 import socket
+import struct
 import threading
 import uuid
 from functools import partial
 from typing import Any, NamedTuple
 
+from websockets.exceptions import InvalidState
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 READ_BYTES = 65536
+SEND_SECONDS = 30
 
 
 class SocketInfo(NamedTuple):
@@ -77,6 +80,8 @@ class WebSocket:
                     self.protocol.send_response(self.protocol.accept(event))
                     self.flush()
         self.connection.settimeout(None)
+        # Only for writing: a client may be silent, but one that reads nothing must not hold up who sends to it.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
         return self.protocol.state.name == "OPEN"
 
     def flush(self) -> None:
@@ -91,11 +96,10 @@ class WebSocket:
             try:
                 self.protocol.send_text(text.encode())
                 self.flush()
-            except (OSError, RuntimeError):
+            except InvalidState:
                 pass  # closed meanwhile
-            except Exception as error:
-                if "state" not in str(error):
-                    raise
+            except OSError:
+                self.end()  # broken, or its client reads nothing any more
 
     def wait(self) -> str | None:
         """The next message; None when the socket has been closed."""
@@ -137,9 +141,13 @@ class WebSocket:
                     self.flush()
                 except OSError:
                     pass
+        self.end()
+
+    def end(self) -> None:
+        """Break the connection; whoever reads from it wakes."""
         try:
             self.connection.shutdown(socket.SHUT_RDWR)
-        except OSError:
+        except OSError:  # it is gone already
             pass
 
 
