@@ -300,9 +300,11 @@ class ServiceContainer:
 
     def stop(self) -> None:
         """Stop: entrypoints, then workers once they have finished, then dependencies and everything else."""
-        if self.runner is not None:
-            self.runner.stop()
-        self.end(None)
+        try:
+            if self.runner is not None:
+                self.runner.stop()
+        finally:
+            self.end(None)
 
     def kill(self, exc_info: Any = None) -> None:
         """Stop at once: running calls are not waited for, and what came with a message is delivered again.

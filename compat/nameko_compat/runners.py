@@ -1,7 +1,8 @@
 """`ServiceRunner`: several services in one process."""
 
 import logging
-from collections.abc import Iterator, KeysView, Mapping, ValuesView
+import threading
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,19 +54,20 @@ class ServiceRunner:
                 started.append(container)
                 container.start()
         except BaseException:
-            for container in started:
-                container.stop()
+            at_once(started, "stop")
             raise
 
     def stop(self) -> None:
-        """Stop every service gracefully."""
-        for container in self.containers:
-            container.stop()
+        """Stop every service gracefully, all at the same time.
+
+        Raises:
+            CallsAbandoned: Calls of one were still running after ``SHUTDOWN_TIMEOUT``; all have been stopped anyway.
+        """
+        raise_first(at_once(self.containers, "stop"))
 
     def kill(self) -> None:
-        """Stop every service at once."""
-        for container in self.containers:
-            container.kill()
+        """Stop every service without waiting for running calls, all at the same time."""
+        at_once(self.containers, "kill")
 
     def wait(self) -> None:
         """Wait for the end of every service; if one fails, the others are stopped.
@@ -77,8 +79,36 @@ class ServiceRunner:
             for container in self.containers:
                 container.wait()
         except BaseException:
-            self.stop()
+            at_once(self.containers, "stop")
             raise
+
+
+def at_once(containers: Iterable[Any], method: str) -> list[BaseException]:
+    """Call a method of all containers at the same time, and return when all have returned; what they raised."""
+    errors: list[BaseException] = []
+
+    def call(container: Any) -> None:
+        try:
+            getattr(container, method)()
+        except BaseException as error:
+            logger.exception("%r: %s failed", container, method)
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=call, args=(container,), name=f"mf-{method}-{container.service_name}", daemon=True)
+        for container in containers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def raise_first(errors: Sequence[BaseException]) -> None:
+    """Raise the first of the errors, if there is one."""
+    if errors:
+        raise errors[0]
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Nameko's RPC, events, queues, timers and context data by their Python names, among services hosted here."""
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kombu import Exchange, Queue
 
+from micro_framework.exceptions import CallsAbandoned
 from nameko_compat import config as process_config
 from nameko_compat.contextdata import ContextDataProvider, Language
 from nameko_compat.dependency_providers import Config
@@ -283,6 +285,51 @@ def test_a_runner_that_cannot_start_a_service_leaves_none_running(config: dict[s
     with pytest.raises(Exception, match="interval"):
         runner.start()
     assert [container.died.is_set() for container in runner.containers] == [True, True]
+
+
+def test_a_call_that_does_not_end_keeps_no_other_service_from_stopping(
+    config: dict[str, Any], outside: Outside
+) -> None:
+    notes, may_end = Notes(), threading.Event()
+
+    class Slow:
+        name = "slow"
+
+        @event_handler("anybody", "called")
+        def called(self, payload: Any) -> None:
+            notes("running")
+            may_end.wait(SECONDS)
+
+    runner = ServiceRunner({**config, "SHUTDOWN_TIMEOUT": 0})
+    runner.add_service(Slow)
+    runner.add_service(Payments)
+    runner.start()
+    outside.event("anybody", "called", None)
+    assert notes.next() == "running"
+    with pytest.raises(CallsAbandoned, match=r"Slow\.called"):
+        runner.stop()
+    may_end.set()
+    assert [container.died.is_set() for container in runner.containers] == [True, True]
+    runner.kill()  # of no effect any more
+
+
+def test_a_killed_service_gives_its_running_call_back(config: dict[str, Any], outside: Outside) -> None:
+    notes, may_end = Notes(), threading.Event()
+
+    class Slow:
+        name = "slow"
+
+        @event_handler("anybody", "called")
+        def called(self, payload: Any) -> None:
+            notes(payload)
+            may_end.wait(SECONDS)
+
+    with run_services(config, Slow, kill_on_exit=True):
+        outside.event("anybody", "called", 7)
+        assert notes.next() == 7
+    with run_services(config, Slow):
+        assert notes.next() == 7
+        may_end.set()
 
 
 def test_options_that_are_not_there_are_refused_by_name() -> None:
