@@ -1,6 +1,7 @@
 """``rpc``, `ServiceRpc` (2.x: `RpcProxy`) and `ClusterRpc`."""
 
 from collections.abc import Mapping
+from concurrent.futures import wait
 from typing import Any, Protocol
 
 from kombu.entity import Exchange
@@ -12,6 +13,7 @@ from nameko_compat.absent import refusing
 from nameko_compat.adapters import RpcAdapter
 from nameko_compat.constants import RPC_EXCHANGE_CONFIG_KEY
 from nameko_compat.extensions import DependencyProvider, Entrypoint
+from nameko_compat.green.timeout import may_be_interrupted, wait_for
 from nameko_compat.refusals import refuse_options
 from nameko_compat.versions import chosen_config
 from nameko_compat.workers import RunningContext
@@ -95,6 +97,8 @@ class RpcCall:
         Raises:
             Exception: What the method raised, or why there is no answer.
         """
+        if may_be_interrupted():
+            wait_for(lambda seconds: bool(wait([self.future], seconds).done))
         return self.future.result()
 
     def get_response(self) -> dict[str, Any]:
@@ -148,6 +152,8 @@ class Client:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the method and wait for the answer."""
+        if may_be_interrupted():
+            return self.call_async(*args, **kwargs).result()
         return self._send(args, kwargs, waited_for=True).result()
 
     def call_async(self, *args: Any, **kwargs: Any) -> RpcCall:

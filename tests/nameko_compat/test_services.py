@@ -26,6 +26,7 @@ from nameko_compat.exceptions import (
     UnknownService,
     UnserializableValueError,
 )
+from nameko_compat.green.timeout import Timeout
 from nameko_compat.messaging import Publisher, consume, decode_from_headers, encode_to_headers
 from nameko_compat.rpc import Client, ClusterRpc, RpcProxy, ServiceRpc, get_rpc_exchange, rpc
 from nameko_compat.runners import ServiceRunner, run_services
@@ -311,6 +312,25 @@ def test_a_call_that_does_not_end_keeps_no_other_service_from_stopping(
     may_end.set()
     assert [container.died.is_set() for container in runner.containers] == [True, True]
     runner.kill()  # of no effect any more
+
+
+def test_an_eventlet_timeout_ends_the_waiting_for_an_answer(config: dict[str, Any], outside: Outside) -> None:
+    may_end = threading.Event()
+
+    class Slow:
+        name = "slow"
+
+        @rpc
+        def call(self) -> str:
+            may_end.wait(SECONDS)
+            return "late"
+
+    with run_services(config, Slow), ServiceRpcProxy("slow", config, timeout=3 * SECONDS) as slow:
+        with pytest.raises(Timeout), Timeout(0.01):
+            slow.call()
+        may_end.set()
+        with Timeout(SECONDS):
+            assert slow.call() == "late"
 
 
 def test_a_killed_service_gives_its_running_call_back(config: dict[str, Any], outside: Outside) -> None:

@@ -2,8 +2,8 @@
 
 A green thread is a thread, so everything that waits lets others run, patched or not: `monkey_patch` has nothing to do.
 Two things differ. A thread cannot be killed from outside: `GreenThread.kill` takes effect where it next sleeps or
-waits by this package. And a `Timeout` does not interrupt: it is raised where its block next sleeps or waits by this
-package, and else when the block ends too late.
+waits by this package, also for the answer of a call. And a `Timeout` does not interrupt: it is raised where its block
+next sleeps or waits by this package, and else when the block ends too late.
 """
 
 import sys

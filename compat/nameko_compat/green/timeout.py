@@ -7,7 +7,7 @@ from typing import Any
 
 from nameko_compat.managed import Killed, current
 
-__all__ = ["Timeout", "wait_for", "with_timeout"]
+__all__ = ["Timeout", "may_be_interrupted", "wait_for", "with_timeout"]
 
 LOOK_SECONDS = 0.05
 """How often a wait looks whether its thread was killed."""
@@ -85,6 +85,11 @@ def active() -> list[Timeout]:
         local.timeouts = []
     found: list[Timeout] = local.timeouts
     return found
+
+
+def may_be_interrupted() -> bool:
+    """Whether a wait in this thread may have to end early: by a `Timeout`, or because the thread is killed."""
+    return bool(active()) or current() is not None
 
 
 def wait_for(attempt: Callable[[float], bool], seconds: float | None = None) -> bool:
