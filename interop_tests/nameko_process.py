@@ -36,7 +36,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVICES = Path(__file__).resolve().parent / "services"
-PYTHON_VARIABLES = {"2.14.1": "MF_NAMEKO_2", "3.0.0rc11": "MF_NAMEKO_3"}
+PYTHON_VARIABLES = {"2.14.1": "MF_NAMEKO_2", "3.0.0rc11": "MF_NAMEKO_3", "extensions": "MF_NAMEKO_EXTENSIONS"}
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 CALL_SECONDS = 15.0
@@ -57,7 +57,7 @@ class NamekoError(Exception):
 
 
 def nameko_python(version: str) -> Path:
-    """The Python of a Nameko version's environment; made now, if `make` did not name one in the environment."""
+    """The Python of a Nameko version's environment, or of that of ``extensions``; made now, if `make` names none."""
     given = os.environ.get(PYTHON_VARIABLES[version])
     if given:
         return Path(given)

@@ -14,7 +14,7 @@ from interop_tests.nameko_process import SERVICES, OwnedProcess
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import free_port
 
-__all__ = ["CallScript", "OwnService", "Runs"]
+__all__ = ["CallScript", "OwnService", "Runs", "UnmodifiedService"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
@@ -36,8 +36,12 @@ class OwnService(OwnedProcess):
         config: Further configuration.
     """
 
+    module = "own_services"
+    options: tuple[str, ...] = ()
+    python = sys.executable
+
     def __init__(self, vhost: VHost, *services: str, **config: Any) -> None:
-        super().__init__(f"micro-framework run {' '.join(services)}")
+        super().__init__(f"micro-framework run {' '.join((*self.options, *services))}")
         self.vhost = vhost
         self.services = services
         self.config = {"AMQP_URI": vhost.uri, "WEB_SERVER_ADDRESS": f"127.0.0.1:{free_port()}", **config}
@@ -46,8 +50,8 @@ class OwnService(OwnedProcess):
         """Start it, and return once it says that it is ready."""
         (self.folder / "config.yaml").write_text(json.dumps(self.config))
         (self.folder / "output").unlink(missing_ok=True)
-        specs = [f"own_services:{service}" for service in self.services]
-        command = [sys.executable, "-m", "micro_framework", "run", *specs]
+        specs = [f"{self.module}:{service}" for service in self.services]
+        command = [self.python, "-m", "micro_framework", "run", *self.options, *specs]
         self.spawn([*command, "--config", str(self.folder / "config.yaml")], SERVICES)
 
         def is_ready(_: VHost) -> bool:
@@ -85,6 +89,13 @@ class OwnService(OwnedProcess):
 
     def __exit__(self, *failure: object) -> None:
         self.close()
+
+
+class UnmodifiedService(OwnService):
+    """Services written for Nameko, hosted by ``micro-framework run --nameko``."""
+
+    module = "unmodified"
+    options = ("--nameko",)
 
 
 class CallScript(OwnedProcess):

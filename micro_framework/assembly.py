@@ -192,7 +192,7 @@ class Assembler:
     def placed(self, item: object, context: str | None) -> Iterator[Placement]:
         """The placements of one class or route."""
         if isinstance(item, Route):
-            yield Placement(item, self.settings.service_name, context, f"Route({item.target!r})")
+            yield Placement(item, item.service or self.settings.service_name, context, f"Route({item.target!r})")
         elif isinstance(item, type):
             yield from self.placed_class(item, context)
         else:

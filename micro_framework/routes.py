@@ -72,6 +72,7 @@ class Route:
     """
 
     context: str | None = None
+    service: str | None = None  # the service it belongs to, where that is not what SERVICE_NAME says
     dead_letter: bool | None = None
     callback: object | None = None
     callback_method: str | None = None

@@ -1,9 +1,10 @@
 """Makes the environments the project's commands run in, each once: `python environments.py NAME` prints its Python.
 
-Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need) and a version of Nameko
-(``2.14.1``, ``3.0.0rc11``), which needs an environment apart: it pins old packages and must never be importable
-beside the tests. They live under `.cache/environments/`, named after a hash of what they are made from; a changed
-`pyproject.toml` or pin makes a new one and removes the old. Standard library only.
+Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need), ``extensions`` (with
+extensions of Nameko by others, which bring Nameko along) and a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
+needs an environment apart: it pins old packages and must never be importable beside the tests. They live under
+`.cache/environments/`, named after a hash of what they are made from; a changed `pyproject.toml` or pin makes a new one
+and removes the old. Standard library only.
 """
 
 import contextlib
@@ -17,12 +18,14 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["NAMEKO_VERSIONS", "environment", "say"]
+__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "environment", "say"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "environments"
 NAMEKO_PINS = ROOT / "interop_tests" / "nameko_pins.txt"
 NAMEKO_VERSIONS = ("2.14.1", "3.0.0rc11")
+EXTENSION_PINS = ROOT / "interop_tests" / "extension_pins.txt"
+EXTENSIONS = "extensions"
 
 
 def say(text: str) -> None:
@@ -46,24 +49,27 @@ def environment(name: str) -> Path:
 
 
 def folder_prefix(name: str) -> str:
-    kind = name if name in ("run", "test") else f"nameko-{name}"
+    kind = name if name in ("run", "test", EXTENSIONS) else f"nameko-{name}"
     return f"{kind}-py{sys.version_info[0]}.{sys.version_info[1]}-"
 
 
 def pip_arguments(name: str) -> list[str]:
     if name in NAMEKO_VERSIONS:
         return ["-r", str(NAMEKO_PINS), f"nameko=={name}"]
+    if name == EXTENSIONS:
+        return ["-e", str(ROOT), "-r", str(EXTENSION_PINS)]
     if name == "run":
         return ["-e", str(ROOT)]
     if name == "test":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         return ["-e", str(ROOT), *project["dependency-groups"]["dev"]]
-    raise SystemExit(f"no environment {name!r}: expected run, test, {', '.join(NAMEKO_VERSIONS)}")
+    raise SystemExit(f"no environment {name!r}: expected run, test, {EXTENSIONS}, {', '.join(NAMEKO_VERSIONS)}")
 
 
 def fingerprint(recipe: list[str]) -> str:
-    source = NAMEKO_PINS if str(NAMEKO_PINS) in recipe else ROOT / "pyproject.toml"
-    ingredients = [sys.version, sys.base_prefix, *recipe, source.read_text()]
+    pins = [path for path in (NAMEKO_PINS, EXTENSION_PINS) if str(path) in recipe]
+    sources = pins if "-e" not in recipe else [*pins, ROOT / "pyproject.toml"]
+    ingredients = [sys.version, sys.base_prefix, *recipe, *(path.read_text() for path in sources)]
     return hashlib.sha256("\0".join(ingredients).encode()).hexdigest()[:12]
 
 

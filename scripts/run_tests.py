@@ -11,7 +11,7 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from environments import NAMEKO_VERSIONS, ROOT, environment, say
+from environments import EXTENSIONS, NAMEKO_VERSIONS, ROOT, environment, say
 
 __all__ = ["main"]
 
@@ -48,6 +48,7 @@ def run_pytest(python: Path, arguments: list[str]) -> int:
     variables = dict(os.environ)
     for version in NAMEKO_VERSIONS:
         variables[ENVIRONMENT_VARIABLES[version]] = str(environment(version))
+    variables["MF_NAMEKO_EXTENSIONS"] = str(environment(EXTENSIONS))
     variables.pop("PYTHONPATH", None)
     command = [str(python), "-m", "pytest", "-n", os.environ.get("MF_TEST_WORKERS", "2"), *arguments]
     say(" ".join(command[1:]))

@@ -285,6 +285,18 @@ def test_the_primes_are_counted_in_processes_on_rabbitmq(rabbit: VHost):
         outside.close()
 
 
+def test_unmodified_nameko_services_run_on_rabbitmq(rabbit: VHost):
+    command = [sys.executable, "-m", "micro_framework", "run", "--nameko", "shop", "--config", "nameko.yaml"]
+    outside = Outside(rabbit.uri)
+    try:
+        heard = outside.listen("shop", "bought")
+        with started(command, EXAMPLES / "unmodified-nameko", AMQP_URI=rabbit.uri) as process:
+            assert heard.deliveries.get(timeout=PROCESS_DEADLINE).body == b'{"prices": [4, 1, 2], "total": 7}'
+            assert ended(process) == 0
+    finally:
+        outside.close()
+
+
 @contextmanager
 def started(command, folder, **variables):
     """A process that does not outlive the block."""

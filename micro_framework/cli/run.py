@@ -16,11 +16,17 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "run", "run_copy", "runner_for"]
 
+NAMEKO_HOST = "nameko_compat.hosting"
+"""What hosts unmodified Nameko services; the package above this one, named and only imported when it is asked for."""
+
 
 @click.command()
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
+@click.option("--nameko", is_flag=True, help="They are Nameko services: 'import nameko' means nameko_compat.")
 @with_config
-def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, ...], broker: str | None) -> None:
+def run(
+    services: tuple[str, ...], nameko: bool, config_path: str | None, defines: tuple[str, ...], broker: str | None
+) -> None:
     """Run services until SIGTERM or SIGINT.
 
     MODULE stands for every class defined in it that has an entrypoint, else for its list 'routes', else for
@@ -30,46 +36,49 @@ def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, 
     one ends the process at once.
 
     With PROCESSES in the configuration, so many copies run, each in a process of its own.
+
+    With --nameko, services written for Nameko run as they are, without Nameko and eventlet.
     """
     try:
-        start(services, configured(config_path, defines, broker))
+        start(services, configured(config_path, defines, broker), nameko=nameko)
     except CopyFailed as error:
         raise (WrongUsageError if error.exit_code == WrongUsageError.exit_code else FailedError)(str(error)) from error
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
 
 
-def start(specs: Sequence[str], config: dict[str, Any]) -> None:
-    """Run the services, here or in copies; returns after a clean stop."""
+def start(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> None:
+    """Run the services, Nameko's or our own, here or in copies; returns after a clean stop."""
     from micro_framework.cli.logs import configure_logging
     from micro_framework.config import Settings
 
     configure_logging(logging_of(config))
     if config.get("PROCESSES") not in (None, 1):
         # The services are for the copies to load: this process only watches them, and nothing of theirs can harm it.
-        start_copies(Settings.from_mapping(config), specs, config)
+        start_copies(Settings.from_mapping(config), specs, config, nameko=nameko)
         return
-    runner = build(specs, config)
+    runner = build(specs, config, nameko=nameko)
     if runner.settings.processes > 1:  # it is the user's module's own
-        start_copies(runner.settings, specs, config)
+        start_copies(runner.settings, specs, config, nameko=nameko)
     else:
         runner.start()
 
 
-def start_copies(settings: "Settings", specs: Sequence[str], config: Mapping[str, Any]) -> None:
+def start_copies(settings: "Settings", specs: Sequence[str], config: Mapping[str, Any], *, nameko: bool) -> None:
     """Run the services in as many processes as the configuration asks for."""
     from micro_framework.supervisor import Supervisor
 
-    Supervisor(run_copy, (specs, config), settings).run()
+    Supervisor(run_copy, (specs, config, nameko), settings).run()
 
 
-def run_copy(copy: "Copy", specs: Sequence[str], config: dict[str, Any]) -> None:
+def run_copy(copy: "Copy", specs: Sequence[str], config: dict[str, Any], nameko: bool = False) -> None:
     """What a copy runs: it loads the services for itself.
 
     Args:
         copy: The copy.
         specs: ``module`` or ``module:Class``, several.
         config: The configuration, as it was when the command began.
+        nameko: Whether they are Nameko services.
 
     Raises:
         MicroFrameworkError: It cannot run, or has abandoned calls at its end.
@@ -78,19 +87,26 @@ def run_copy(copy: "Copy", specs: Sequence[str], config: dict[str, Any]) -> None
 
     configure_logging(logging_of(config))
     try:
-        runner = build(specs, config)
+        runner = build(specs, config, nameko=nameko)
     except click.ClickException as error:
         raise CopyFailed(error.format_message(), error.exit_code) from error
     runner.start_as(copy)
 
 
-def build(specs: Sequence[str], config: dict[str, Any]) -> "Runner":
-    """Find the services and make their runner."""
+def build(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> "Runner":
+    """Find the services, Nameko's or our own, and make their runner."""
+    import importlib
+
     from micro_framework.cli.loading import load, put_current_directory_first
     from micro_framework.services import has_entrypoint
 
     put_current_directory_first()
-    return runner_for(load(specs, has_entrypoint), config)
+    if not nameko:
+        return runner_for(load(specs, has_entrypoint), config)
+    host = importlib.import_module(NAMEKO_HOST)
+    host.prepare(config)
+    runner: Runner = host.make_runner(load(specs, host.has_entrypoint), config)
+    return runner
 
 
 def logging_of(config: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -1,6 +1,7 @@
 """A broker asked over HTTP tells the same as the same broker asked by Erlang."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kombu import Connection, Exchange, Queue
@@ -8,6 +9,7 @@ from kombu import Connection, Exchange, Queue
 from micro_framework.testing.broker_state import BrokerStateError
 from micro_framework.testing.management import ManagementAdmin
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
+from tests.nameko_compat.testing.test_pytest import run_tests
 
 pytestmark = [pytest.mark.kills_broker, pytest.mark.timeout(120)]
 
@@ -83,3 +85,11 @@ def test_an_absent_api_is_told_with_the_ways_out() -> None:
 def test_credentials_are_quoted_into_the_uri() -> None:
     admin = ManagementAdmin("amqp://us%40er:p%2Fw@broker:5673/x")
     assert admin.uri_of("a/b") == "amqp://us%40er:p%2Fw@broker:5673/a%2Fb"
+
+
+def test_namekos_pytest_fixtures_work_with_it(node: RabbitMQNode, tmp_path: Path) -> None:
+    before = set(node.vhosts())
+    management = node.management_uri  # type: ignore[attr-defined]
+    output = run_tests(tmp_path, f"--amqp-uri={node.uri}", f"--rabbit-api-uri={management}")
+    assert "4 passed" in output, output
+    assert set(node.vhosts()) == before

@@ -1,0 +1,3 @@
+"""Nameko's helpers for tests of services."""
+
+__all__: list[str] = []

@@ -1,0 +1,75 @@
+"""A Nameko service with third-party extensions, all of them as they were published; real Nameko is beside them."""
+
+import logging
+import sys
+
+import eventlet
+import nameko
+from nameko.events import EventDispatcher, event_handler
+from nameko.rpc import rpc
+from nameko.web.handlers import http
+from nameko_prometheus import PrometheusMetrics
+from nameko_sqlalchemy import Database, DatabaseSession
+from nameko_tracer import Tracer
+from sqlalchemy import Column, Integer, String
+from sqlalchemy.orm import declarative_base
+
+Base = declarative_base(name="Base")
+TRACES = []
+
+
+class Order(Base):
+    __tablename__ = "orders"
+    id = Column(Integer, primary_key=True)
+    article = Column(String)
+
+
+class Keep(logging.Handler):
+    def emit(self, record):
+        TRACES.append([record.stage.value, record.worker_ctx.entrypoint.method_name, record.getMessage()])
+
+
+logging.getLogger("nameko_tracer").addHandler(Keep())
+logging.getLogger("nameko_tracer").setLevel("INFO")
+
+
+class Shop:
+    name = "shop"
+    db = DatabaseSession(Base)
+    database = Database(Base)
+    metrics = PrometheusMetrics()
+    tracer = Tracer()
+    dispatch = EventDispatcher()
+
+    @rpc
+    def prepare(self):
+        Base.metadata.create_all(self.db.get_bind())
+
+    @rpc
+    def order(self, article):
+        order = Order(article=article)
+        self.db.add(order)
+        self.db.commit()
+        self.dispatch("ordered", order.id)
+        return order.id
+
+    @rpc
+    def orders(self):
+        with self.database.get_session() as session:
+            return [order.article for order in session.query(Order).order_by(Order.id)]
+
+    @event_handler("shop", "ordered")
+    def ordered(self, number):
+        assert self.db.get(Order, number) is not None
+
+    @http("GET", "/metrics")
+    def expose(self, request):
+        return self.metrics.expose_metrics(request)
+
+    @rpc
+    def traces(self):
+        return TRACES
+
+    @rpc
+    def whose(self):
+        return [nameko.__name__, eventlet.__name__, sorted(name for name in sys.modules if name == "greenlet")]
