@@ -1,6 +1,7 @@
 """Every module says what it exports, and exports all that is public in it. Module paths are public here."""
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def module_names() -> list[str]:
     )
 
 
+@functools.cache
 def source_of(name: str) -> ast.Module:
     module = importlib.import_module(name)
     assert module.__file__ is not None
@@ -66,6 +68,7 @@ def imported_elsewhere(name: str, module: str) -> bool:
     return any((source, each) == (module, name) for _, source, each in cross_imports())
 
 
+@functools.cache
 def cross_imports() -> list[tuple[str, str, str]]:
     known = set(module_names())
     return [
