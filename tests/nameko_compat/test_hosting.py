@@ -144,6 +144,33 @@ def test_services_are_told_from_other_classes() -> None:
     assert not has_entrypoint(Plain)
 
 
+def test_a_managed_thread_that_fails_ends_the_process(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent("""
+            from nameko.extensions import DependencyProvider
+            from nameko.timer import timer
+
+            class Failing(DependencyProvider):
+                def start(self):
+                    self.container.spawn_managed_thread(self.run)
+
+                def run(self):
+                    raise LookupError("no such thing")
+
+            class Orders:
+                name = "orders"
+                failing = Failing()
+
+                @timer(interval=3600)
+                def tick(self): ...
+        """)
+    )
+    code, errors = start("shop", "--config", "nameko.yaml").end()
+    assert code == 1
+    assert "managed thread run of <ServiceContainer [orders]" in errors
+    assert "LookupError: no such thing" in errors
+
+
 def test_without_the_flag_nameko_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text("import nameko.rpc\n")
     process = Process(tmp_path, "run", "shop")  # type: ignore[no-untyped-call]
