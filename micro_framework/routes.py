@@ -26,6 +26,7 @@ from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
+from micro_framework.logs import call_fields, running_call
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
@@ -260,6 +261,14 @@ class BoundRoute:
         if decoded is None:
             self.give_up_unrun(item, crashes)
             return
+        token = running_call.set(decoded)
+        try:
+            self.perform(item, decoded)
+        finally:
+            running_call.reset(token)
+
+    def perform(self, item: Any, decoded: Call) -> None:
+        """A decoded item, to its verdict; whatever is logged meanwhile carries the call's fields."""
         call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
@@ -457,4 +466,4 @@ class BoundRoute:
 
     def extra(self, call: Call | None) -> Mapping[str, Any]:
         """What log records of this route carry."""
-        return {"service": self.service, "method": self.method, "call_id": call.identity.call_id if call else None}
+        return call_fields(call.identity) if call else {"service": self.service, "method": self.method}

@@ -28,6 +28,7 @@ from micro_framework.clock import SystemClock
 from micro_framework.dependencies import Dependency
 from micro_framework.exceptions import NotPicklable
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, in_start_order, perform
+from micro_framework.logs import during_call
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.channel import Channel
 from micro_framework.spawners.crossing import Request, pack_answer, unpack_call, unpack_request
@@ -343,8 +344,9 @@ class Inhabitants:
             kwargs = {**call.kwargs, "exception": rebuilt(request.failure, where=None)}
             call = Call(call.identity, call.args, kwargs, call.context, call.attempt)
         try:
-            worker = route.worker_class(plan, call)
-            outcome = worker.run()
+            with during_call(call):
+                worker = route.worker_class(plan, call)
+                outcome = worker.run()
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
             return call, Outcome(error=error)
         return worker.call, outcome
