@@ -1,5 +1,6 @@
 """``micro-framework run``: services until a signal."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,16 @@ __all__ = ["build", "run", "run_copy", "runner_for"]
 @click.command()
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @with_config
-def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, ...], broker: str | None) -> None:
+@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Copies: short for -d PROCESSES=N.")
+@click.option("--reload", "reloads", is_flag=True, help="Start again when a Python or configuration file changes.")
+def run(
+    services: tuple[str, ...],
+    config_path: str | None,
+    defines: tuple[str, ...],
+    broker: str | None,
+    processes: int | None,
+    reloads: bool,
+) -> None:
     """Run services until SIGTERM or SIGINT.
 
     MODULE stands for every class defined in it that has an entrypoint, else for its list 'routes', else for
@@ -30,7 +40,16 @@ def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, 
     one ends the process at once.
 
     With PROCESSES in the configuration, so many copies run, each in a process of its own.
+
+    With --reload, a change of a Python file in the current directory or of the configuration's file starts the services
+    again, once their running calls have finished; code that would fail at start is reported, and the old goes on.
     """
+    if processes is not None:
+        defines = (*defines, f"PROCESSES={processes}")
+    if reloads:
+        from micro_framework.cli.reload import run_reloading
+
+        sys.exit(run_reloading(services, config_path, defines, broker))
     try:
         start(services, configured(config_path, defines, broker))
     except CopyFailed as error:
@@ -42,8 +61,10 @@ def run(services: tuple[str, ...], config_path: str | None, defines: tuple[str, 
 def start(specs: Sequence[str], config: dict[str, Any]) -> None:
     """Run the services, here or in copies; returns after a clean stop."""
     from micro_framework.cli.logs import configure_logging
+    from micro_framework.cli.reload import end_with_reloader
     from micro_framework.config import Settings
 
+    end_with_reloader()
     configure_logging(logging_of(config))
     if config.get("PROCESSES") not in (None, 1):
         # The services are for the copies to load: this process only watches them, and nothing of theirs can harm it.
