@@ -30,6 +30,7 @@ from micro_framework.logs import call_fields, running_call
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
+from micro_framework.tracing import Spans, spans
 from micro_framework.translators import MessageTranslator
 from micro_framework.workers import Abandoned, DependencyFailure, Plan, Runs, RunsHere, Worker
 
@@ -261,14 +262,24 @@ class BoundRoute:
         if decoded is None:
             self.give_up_unrun(item, crashes)
             return
-        token = running_call.set(decoded)
+        token = running_call.set(decoded)  # so that whatever is logged meanwhile carries the call's fields
         try:
-            self.perform(item, decoded)
+            if (made := spans()) is None:
+                self.perform(item, decoded)
+            else:
+                self.perform_traced(made, item, decoded)
         finally:
             running_call.reset(token)
 
-    def perform(self, item: Any, decoded: Call) -> None:
-        """A decoded item, to its verdict; whatever is logged meanwhile carries the call's fields."""
+    def perform_traced(self, made: Spans, item: Any, decoded: Call) -> None:
+        """As `perform`, in a span."""
+        with made.running(decoded, item, served=self.entrypoint.called_from_outside) as span:
+            outcome = self.perform(item, decoded)
+            if outcome.error is not None:
+                made.failed(span, outcome.error)
+
+    def perform(self, item: Any, decoded: Call) -> Outcome:
+        """A decoded item, to its verdict; returns how this attempt ended."""
         call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
@@ -277,6 +288,7 @@ class BoundRoute:
             self.failed(item, call, outcome.error)
         if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
+        return outcome
 
     def tell(self, call: Call, outcome: Outcome) -> None:
         """Tell the observers. The item has its verdict: one that raises must not bring it a second one."""

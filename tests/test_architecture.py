@@ -21,7 +21,7 @@ FLOORS = {
     1: ["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
-        *["cluster", "channel", "parentage", "logs"],
+        *["cluster", "channel", "parentage", "logs", "tracing"],
     ],
     3: [
         *["runner", "supervisor", "seats", "copies", "parcels", "signals"],

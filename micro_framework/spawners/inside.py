@@ -36,6 +36,7 @@ from micro_framework.spawners.failures import failure_of, rebuilt
 from micro_framework.spawners.log_mirror import drop_doubles, repeat_logging
 from micro_framework.spawners.main_module import read_main_module
 from micro_framework.targets import FoundTargets, Target, close_event_loop, find_targets, raised_in
+from micro_framework.tracing import within
 from micro_framework.workers import Plan, Worker
 
 __all__ = ["main"]
@@ -344,7 +345,7 @@ class Inhabitants:
             kwargs = {**call.kwargs, "exception": rebuilt(request.failure, where=None)}
             call = Call(call.identity, call.args, kwargs, call.context, call.attempt)
         try:
-            with during_call(call):
+            with during_call(call), within(call.context):
                 worker = route.worker_class(plan, call)
                 outcome = worker.run()
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
