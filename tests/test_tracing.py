@@ -3,14 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
 from micro_framework import tracing
@@ -20,7 +20,7 @@ from micro_framework.dependencies import CallContext
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
-from micro_framework.testing import client_for, producer_for, running, wait_for
+from micro_framework.testing import client_for, producer_for, running
 from tests.outside import memory_uri
 from tests.processes import ServiceProcess
 
@@ -29,17 +29,35 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
-class Spans:
-    """The spans that have ended."""
+SECONDS = 30.0
 
-    def __init__(self, exporter: InMemorySpanExporter) -> None:
-        self.exporter = exporter
 
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if span.name == name]
+class Spans(SpanExporter):
+    """The spans that have ended; more can be waited for."""
 
-    def one(self, name: str) -> ReadableSpan:
-        (span,) = self.named(name)
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+        self.changed = threading.Condition()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        with self.changed:
+            self.ended += spans
+            self.changed.notify_all()
+        return SpanExportResult.SUCCESS
+
+    def named(self, name: str, count: int = 1, kind: SpanKind | None = None) -> list[ReadableSpan]:
+        """So many spans of a name, in the order in which they ended."""
+
+        def found() -> list[ReadableSpan]:
+            return [span for span in self.ended if span.name == name and kind in (None, span.kind)]
+
+        with self.changed:
+            enough = self.changed.wait_for(lambda: len(found()) >= count, SECONDS)
+            assert enough, f"no {count} x {name!r} in {[span.name for span in self.ended]}"
+            return found()
+
+    def one(self, name: str, kind: SpanKind | None = None) -> ReadableSpan:
+        (span,) = self.named(name, kind=kind)
         return span
 
 
@@ -47,9 +65,9 @@ class Spans:
 def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[Spans]:
     """Tracing as if the application had set it up; the process's own provider cannot be taken back."""
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter := InMemorySpanExporter()))
+    provider.add_span_processor(SimpleSpanProcessor(spans := Spans()))
     monkeypatch.setattr(tracing, "found", tracing.Spans(provider))
-    yield Spans(exporter)
+    yield spans
     provider.shutdown()
 
 
@@ -96,34 +114,33 @@ BOUGHT = "process shop.events:bought:evt-shop-bought--stock.ship"
 def test_one_trace_through_calls_events_and_retries(traced: Spans) -> None:
     config = {"AMQP_URI": memory_uri()}
     with running(Shop, Bank, Stock, config=config) as runner, client_for(runner) as rpc:
-        with wait_for(runner, "Stock.ship"), wait_for(runner, "Shop.buy"):
-            rpc.shop.buy(7)
-        with wait_for(runner, "Stock.ship"):
-            pass
-    outermost = next(span for span in traced.named("shop/buy") if span.kind is SpanKind.CLIENT)
-    served = next(span for span in traced.named("shop/buy") if span.kind is SpanKind.SERVER)
-    client = next(span for span in traced.named("bank/charge") if span.kind is SpanKind.CLIENT)
-    server = next(span for span in traced.named("bank/charge") if span.kind is SpanKind.SERVER)
+        rpc.shop.buy(7)
+        # A retry comes back through the default exchange.
+        attempts = [traced.one(BOUGHT), traced.one("process evt-shop-bought--stock.ship")]
+        outermost = traced.one("shop/buy", SpanKind.CLIENT)
+        served = traced.one("shop/buy", SpanKind.SERVER)
+        client = traced.one("bank/charge", SpanKind.CLIENT)
+        server = traced.one("bank/charge", SpanKind.SERVER)
     sent = traced.one("send shop.events:bought")
     published = traced.one("send nowhere")
-    attempts = traced.named(BOUGHT)
-    assert [
-        (child.parent.span_id if child.parent else None) for child in (served, client, server, sent, published)
-    ] == [parent.context.span_id for parent in (outermost, served, client, served, served)]
+    children = {served: outermost, client: served, server: client, sent: served, published: served}
+    assert [child.parent and child.parent.span_id for child in children] == [
+        parent.context.span_id for parent in children.values()
+    ]
     assert [attempt.parent.span_id for attempt in attempts if attempt.parent] == [sent.context.span_id] * 2
     assert [attempt.attributes["micro_framework.retry_count"] for attempt in attempts if attempt.attributes] == [0, 1]
     assert attempts[0].attributes is not None
     assert attempts[0].attributes["error.type"] == "LookupError"
     assert (attempts[0].status.is_ok, attempts[1].status.is_ok) == (False, True)
-    assert len({span.context.trace_id for span in traced.exporter.get_finished_spans()}) == 1
-    assert attempts[1].attributes is not None
+    assert len({span.context.trace_id for span in traced.ended}) == 1
+    assert attempts[0].attributes is not None
     assert {
         "messaging.system": "rabbitmq",
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
         "messaging.destination.name": "shop.events:bought:evt-shop-bought--stock.ship",
         "messaging.rabbitmq.destination.routing_key": "bought",
-    }.items() <= attempts[1].attributes.items()
+    }.items() <= attempts[0].attributes.items()
     assert sent.kind is SpanKind.PRODUCER
     assert server.attributes is not None
     assert server.attributes["rpc.method"] == "bank/charge"
@@ -131,9 +148,9 @@ def test_one_trace_through_calls_events_and_retries(traced: Spans) -> None:
 
 def test_a_failed_call_is_an_error_on_both_sides(traced: Spans) -> None:
     with running(Bank, config={"AMQP_URI": memory_uri()}) as runner, client_for(runner) as rpc:
-        with wait_for(runner, "Bank.charge"), pytest.raises(Exception, match="no money"):
+        with pytest.raises(Exception, match="no money"):
             rpc.bank.charge(-1)
-    spans = traced.named("bank/charge")
+        spans = traced.named("bank/charge", 2)
     assert sorted(span.kind.name for span in spans) == ["CLIENT", "SERVER"]
     assert not any(span.status.is_ok for span in spans)
 
@@ -147,8 +164,7 @@ class Ticking:
 
 def test_a_tick_begins_a_trace(traced: Spans) -> None:
     with running(Ticking, config={}):
-        pass
-    span = traced.one("ticking.tick")
+        span = traced.one("ticking.tick")
     assert (span.parent, span.kind) == (None, SpanKind.INTERNAL)
 
 
