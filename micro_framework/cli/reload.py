@@ -7,6 +7,7 @@ code goes on. The old process is stopped as by SIGTERM: its running calls finish
 The services' process leads a session of its own, so that Ctrl-C in a terminal reaches it once, through here.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -19,8 +20,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from micro_framework.cli.errors import FailedError
+from micro_framework.cli.errors import FailedError, WrongUsageError
 from micro_framework.cli.logs import configure_logging
+from micro_framework.cli.options import configured
+from micro_framework.exceptions import ConfigError
 from micro_framework.parentage import end_with_parent
 
 __all__ = ["Reloader", "end_with_reloader", "run_reloading"]
@@ -55,12 +58,15 @@ def run_reloading(specs: Sequence[str], config_path: str | None, defines: Sequen
         The exit code: that of the services.
 
     Raises:
+        WrongUsageError: An option cannot be read, or there is no such file.
         FailedError: watchfiles is not installed.
     """
     try:
         import watchfiles  # noqa: F401 - whether it is there is told before anything starts
     except ImportError:
         raise FailedError(NO_WATCHFILES) from None
+    with contextlib.suppress(ConfigError):  # the services tell, and it may be mended while they are watched
+        configured(config_path, defines, broker)
     configure_logging(None)
     options = [*(f"-d{each}" for each in defines)]
     options += ["--config", config_path] if config_path else []
@@ -150,6 +156,8 @@ class Reloader:
             elif changes:
                 yield sorted({path for _, path in changes})
             elif self.child.poll() is not None and told_of is not self.child:
+                if self.child.returncode == WrongUsageError.exit_code:
+                    return  # no change of a file mends that
                 told_of = self.child
                 logger.error("the services have ended with exit code %s; waiting for a change", self.child.returncode)
 

@@ -115,6 +115,16 @@ def test_without_watchfiles_it_says_what_to_install(shop: Path) -> None:
     assert (done.returncode, done.stderr) == (1, f"Error: {NO_WATCHFILES}\n")
 
 
+@pytest.mark.parametrize("arguments", [["shop", "--config", "no/where.yaml"], ["shop.py"]])
+def test_wrong_usage_ends_it(shop: Path, arguments: list[str]) -> None:
+    process = ServiceProcess(shop, ["-m", "micro_framework", "run", *arguments, "--reload"])
+    try:
+        assert process.code() == 2
+        assert any(line.startswith("Error: ") for line in process.errors.lines)
+    finally:
+        process.close()
+
+
 @pytest.mark.parametrize(
     ("path", "matters"),
     [
