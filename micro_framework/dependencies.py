@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar, overload
 from micro_framework.calls import Call
 from micro_framework.exceptions import NotInjected
 from micro_framework.extensions import Extension, Host
+from micro_framework.logs import call_fields
 
 __all__ = ["CallContext", "CallInfo", "Config", "Dependency", "Logger", "RunningCall", "inject", "injected"]
 
@@ -164,7 +165,7 @@ class CallContext(Dependency[CallInfo]):
 
 
 class Logger(Dependency["logging.LoggerAdapter[logging.Logger]"]):
-    """A logger whose records carry ``service``, ``method`` and ``call_id`` of the running call.
+    """A logger whose records carry ``service``, ``method``, ``call_id`` and ``origin_call_id`` of its call.
 
     Args:
         name: The logger's name; None: ``<service>.<method>``.
@@ -177,5 +178,4 @@ class Logger(Dependency["logging.LoggerAdapter[logging.Logger]"]):
         """A logger bound to the running call."""
         identity = worker.call.identity
         name = self.logger_name or f"{identity.service}.{identity.method}"
-        extra = {"service": identity.service, "method": identity.method, "call_id": identity.call_id}
-        return logging.LoggerAdapter(logging.getLogger(name), extra)
+        return logging.LoggerAdapter(logging.getLogger(name), call_fields(identity))

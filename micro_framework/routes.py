@@ -29,9 +29,11 @@ from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
+from micro_framework.logs import call_fields, running_call
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
+from micro_framework.tracing import Spans, spans
 from micro_framework.translators import MessageTranslator
 from micro_framework.workers import Abandoned, DependencyFailure, Plan, Runs, RunsHere, Worker
 
@@ -273,14 +275,32 @@ class BoundRoute:
         worker, began = threading.get_ident(), time.monotonic()
         self.running[worker] = decoded.identity.call_id, began
         try:
-            self.process_call(item, decoded)
+            self.perform_as(decoded, item)
         finally:
             if (ended := time.monotonic()) - began >= LONG_SECONDS:
                 self.long_calls.append((decoded.identity.call_id, began, ended))
             del self.running[worker]
 
-    def process_call(self, item: Any, decoded: Call) -> None:
-        """One item, once it is decoded."""
+    def perform_as(self, decoded: Call, item: Any) -> None:
+        """As `perform`, known to be the running call, and traced where traces are wanted."""
+        token = running_call.set(decoded)  # so that whatever is logged meanwhile carries the call's fields
+        try:
+            if (made := spans()) is None:
+                self.perform(item, decoded)
+            else:
+                self.perform_traced(made, item, decoded)
+        finally:
+            running_call.reset(token)
+
+    def perform_traced(self, made: Spans, item: Any, decoded: Call) -> None:
+        """As `perform`, in a span."""
+        with made.running(decoded, item, served=self.entrypoint.called_from_outside) as span:
+            outcome = self.perform(item, decoded)
+            if outcome.error is not None:
+                made.failed(span, outcome.error)
+
+    def perform(self, item: Any, decoded: Call) -> Outcome:
+        """A decoded item, to its verdict; returns how this attempt ended."""
         call, outcome = self.attempt(decoded)
         if outcome.error is None:
             self.pause = 0.0
@@ -289,6 +309,7 @@ class BoundRoute:
             self.failed(item, call, outcome.error)
         if self.observers and not isinstance(outcome.error, Abandoned):
             self.tell(call, outcome)
+        return outcome
 
     def underway(self) -> Sequence[Underway]:
         """The calls that are being run at this moment, callbacks included. Thread safe."""
@@ -494,4 +515,4 @@ class BoundRoute:
 
     def extra(self, call: Call | None) -> Mapping[str, Any]:
         """What log records of this route carry."""
-        return {"service": self.service, "method": self.method, "call_id": call.identity.call_id if call else None}
+        return call_fields(call.identity) if call else {"service": self.service, "method": self.method}

@@ -21,7 +21,7 @@ FLOORS = {
     1: ["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
-        *["cluster", "channel", "parentage"],
+        *["cluster", "channel", "parentage", "logs", "tracing"],
     ],
     3: [
         *["runner", "supervisor", "seats", "copies", "parcels", "signals"],
@@ -36,6 +36,7 @@ CHAINS = [
     ["parking", "wire"],
     ["retry", "dependencies", "extensions", "clock"],
     ["targets", "dependencies"],
+    ["dependencies", "logs"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
     ["entrypoints", "cluster", "timers", "clock"],

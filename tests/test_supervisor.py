@@ -586,7 +586,7 @@ SCRIPT = """
 
     routes = [Route("shop.say", EventListener("web", "routed"))]
     LOGGING = {
-        "formatters": {"json": {"()": "micro_framework.cli.logs.JSONFormatter"}},
+        "formatters": {"json": {"()": "micro_framework.logs.JSONFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"level": "INFO", "handlers": ["stderr"]},
     }

@@ -7,6 +7,7 @@ from micro_framework.calls import CallIdentity
 from micro_framework.entrypoints import RouteHandle
 from micro_framework.identifiers import new_identifier
 from micro_framework.parking import is_copy
+from micro_framework.tracing import TRACE_HEADERS
 from micro_framework.wire.headers import (
     decode_context,
     grow_stack,
@@ -28,6 +29,9 @@ def arriving(headers: Mapping[str, Any], route: RouteHandle, tracked: int) -> tu
         tracked: How many parents to keep (``parent_calls_tracked``).
     """
     context, parents = decode_context(without_traces(headers) if is_copy(headers) else headers)
+    for name in TRACE_HEADERS:  # of the two spellings this one is of whoever sent the message itself
+        if name in headers:
+            context[name] = headers[name]
     service, method = route.service, route.method
     stack = grow_stack(parents, new_call_id(service, method, new_identifier()), tracked)
     return context, CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))

@@ -14,6 +14,7 @@ from micro_framework.amqp.topology import event_exchange_for, exchange_from, kom
 from micro_framework.brokers.port import Confirmation, Publication
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import PublishError
+from micro_framework.tracing import inject, sending
 from micro_framework.wire.headers import encode_context
 from micro_framework.wire.messages import PERSISTENT, event_properties, publisher_properties
 from micro_framework.wire.naming import Exchange, Queue
@@ -53,7 +54,8 @@ class Dispatch:
             PublishError: The broker's other answers.
             TypeError, ValueError: The payload cannot be encoded.
         """
-        self.door.publish(self.publication(event_name, payload), **self.options)
+        with sending(self.exchange, event_name):
+            self.door.publish(self.publication(event_name, payload), **self.options)
 
     def many(self, events: Iterable[tuple[str, Any]]) -> None:
         """Dispatch many events without waiting for each: about ten times the rate of one after the other.
@@ -65,6 +67,11 @@ class Dispatch:
             PublishError: As for a single event; the first error, after the outcome of the ones before it is known.
                 Events after it may have been delivered.
         """
+        with sending(self.exchange, ""):
+            self.send_many(events)
+
+    def send_many(self, events: Iterable[tuple[str, Any]]) -> None:
+        """As `many`, in one span for all."""
         under_way: deque[Confirmation] = deque()
         publish = self.door.door.publish
         try:
@@ -84,8 +91,10 @@ class Dispatch:
         """The event as it goes out."""
         call = self.worker.call
         encoded = self.door.source.serializers.encode(payload)
+        headers = encode_context(call.context, call.identity.stack or None)
+        inject(headers)
         properties = event_properties(
-            encode_context(call.context, call.identity.stack or None),
+            headers,
             content_type=encoded.content_type,
             content_encoding=encoded.content_encoding,
         )
@@ -194,21 +203,39 @@ class Publish:
             PublishError: The broker's other answers.
             TypeError, ValueError: The payload cannot be encoded.
         """
+        declared = self.declared
+        exchange = declared.exchange_name if exchange is None else exchange
+        routing_key = declared.routing_key if routing_key is None else routing_key
+        options = {"delivery_mode": delivery_mode, "priority": priority, "expiration": expiration}
+        with sending(exchange, routing_key):
+            self.send(payload, routing_key, exchange, headers, mandatory, serializer, options)
+
+    def send(
+        self,
+        payload: Any,
+        routing_key: str,
+        exchange: str,
+        headers: Mapping[str, Any] | None,
+        mandatory: bool | None,
+        serializer: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        """Publish, within its span."""
         declared, call = self.declared, self.worker.call
+        context = encode_context(call.context, call.identity.stack)
+        inject(context)
         encoded = declared.publisher.source.serializers.encode(payload, serializer)
         properties = publisher_properties(
-            encode_context(call.context, call.identity.stack),
+            context,
             headers=headers,
-            delivery_mode=delivery_mode,
-            priority=priority,
-            expiration=expiration,
+            **options,
             content_type=encoded.content_type,
             content_encoding=encoded.content_encoding,
         )
         declared.publisher.publish(
             Publication(
-                declared.exchange_name if exchange is None else exchange,
-                declared.routing_key if routing_key is None else routing_key,
+                exchange,
+                routing_key,
                 encoded.body,
                 properties,
                 declared.mandatory if mandatory is None else mandatory,

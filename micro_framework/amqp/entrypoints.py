@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from kombu.entity import Queue as KombuQueue
 
-from micro_framework.amqp.arguments import kind_problems
+from micro_framework.amqp.arguments import called_with, kind_problems, listed
 from micro_framework.amqp.arriving import arriving
 from micro_framework.amqp.doors import BrokerSource, ConsumerDoor, PublisherDoor
 from micro_framework.amqp.parking import Parking, copy_of
@@ -39,6 +39,8 @@ class MessageListener(Entrypoint):
         payload_filter: Gets the translated payload; where it returns false the message is acknowledged and the target
             does not run.
         translators: Change the payload before the filter sees it, in this order.
+        sensitive_arguments: What the log does not show of a failed call: ``"payload"``, or paths into it such as
+            ``"payload.card.number"``, beginning with the name of the target's parameter.
     """
 
     source = BrokerSource()
@@ -56,7 +58,9 @@ class MessageListener(Entrypoint):
         requeue_on_error: bool = False,
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),
+        sensitive_arguments: str | Sequence[str] = (),
     ) -> None:
+        self.sensitive_arguments = listed(sensitive_arguments)
         self.requeue_on_error = requeue_on_error
         self.payload_filter = payload_filter
         self.translators = tuple(translators)
@@ -69,6 +73,8 @@ class MessageListener(Entrypoint):
             found += kind_problems(
                 self, "instances such as JSONTranslator()", MessageTranslator, translators=translator
             )
+        for path in self.sensitive_arguments:
+            found += kind_problems(self, "names of arguments", str, sensitive_arguments=path)
         return found
 
     def queue(self) -> Queue:
@@ -131,6 +137,10 @@ class MessageListener(Entrypoint):
         if self.payload_filter is not None and not self.payload_filter(payload):
             return None
         return replace(call, args=(payload,))
+
+    def shown(self, call: Call) -> str:
+        """The payload, shortened and without what is sensitive."""
+        return called_with(call, self.route, self.sensitive_arguments)
 
     def settle(self, item: Delivery, outcome: Outcome) -> None:
         """Acknowledge; a failed call's message too, unless ``requeue_on_error`` (Nameko's rule)."""
@@ -196,7 +206,7 @@ class EventListener(MessageListener):
         reliable_delivery: Whether events wait while no instance runs. None: true, for a broadcast false.
         broadcast_identifier: Tells the queues of a reliable broadcast's instances apart; one that stays the same from
             start to start.
-        requeue_on_error, payload_filter, translators: As `MessageListener`.
+        requeue_on_error, payload_filter, translators, sensitive_arguments: As `MessageListener`.
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 events.py; seen on the wire.
     """
@@ -213,8 +223,14 @@ class EventListener(MessageListener):
         requeue_on_error: bool = False,
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),
+        sensitive_arguments: str | Sequence[str] = (),
     ) -> None:
-        super().__init__(requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators)
+        super().__init__(
+            requeue_on_error=requeue_on_error,
+            payload_filter=payload_filter,
+            translators=translators,
+            sensitive_arguments=sensitive_arguments,
+        )
         self.source_service = source_service
         self.event_name = event_name
         self.handler_type = handler_type
@@ -287,7 +303,7 @@ class QueueListener(MessageListener):
 
     Args:
         queue: kombu's ``Queue``, declared as it is given, or the name of a durable queue.
-        requeue_on_error, payload_filter, translators: As `MessageListener`.
+        requeue_on_error, payload_filter, translators, sensitive_arguments: As `MessageListener`.
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 messaging.py; seen on the wire.
     """
@@ -300,8 +316,14 @@ class QueueListener(MessageListener):
         requeue_on_error: bool = False,
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),
+        sensitive_arguments: str | Sequence[str] = (),
     ) -> None:
-        super().__init__(requeue_on_error=requeue_on_error, payload_filter=payload_filter, translators=translators)
+        super().__init__(
+            requeue_on_error=requeue_on_error,
+            payload_filter=payload_filter,
+            translators=translators,
+            sensitive_arguments=sensitive_arguments,
+        )
         self.given_queue = queue
         self.declared_queue = queue_from(queue)
 

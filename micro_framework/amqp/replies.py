@@ -33,6 +33,7 @@ from micro_framework.extensions import Host
 from micro_framework.identifiers import new_identifier
 from micro_framework.rpc.futures import RPCFuture
 from micro_framework.rpc.pending import PendingCalls
+from micro_framework.tracing import calling
 from micro_framework.wire.errors import to_exception
 from micro_framework.wire.headers import DEADLINE, encode_context
 from micro_framework.wire.messages import parse_reply, request_body, request_properties
@@ -128,6 +129,7 @@ class ReplyDoor(SharedDoor):
         headers = encode_context(context, stack)
         if seconds < math.inf:
             headers[DEADLINE] = int((now + seconds) * 1000)
+        span = calling(service, method, headers)
         call = RPCFuture(service, method, new_identifier(), seconds, self.pending)
         properties = request_properties(
             headers,
@@ -137,7 +139,14 @@ class ReplyDoor(SharedDoor):
             content_encoding=encoded.content_encoding,
         )
         request = Publication(self.exchange, rpc_routing_key(service, method), encoded.body, properties, mandatory=True)
-        self.publish(request, call, waited_for=waited_for)
+        try:
+            self.publish(request, call, waited_for=waited_for)
+        except BaseException as error:
+            if span is not None:
+                span.end(error)
+            raise
+        if span is not None:
+            span.follow(call)
         return call
 
     def seconds_for(self, service: str, method: str, timeout: float | None, left: float) -> float:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-from micro_framework.amqp.arguments import kind_problems
+from micro_framework.amqp.arguments import called_with, kind_problems, listed
 from micro_framework.amqp.arriving import arriving
 from micro_framework.amqp.doors import ConsumerDoor
 from micro_framework.amqp.lanes import Lane, LaneRequest, lane_queue, moved_key
@@ -40,7 +40,6 @@ from micro_framework.exceptions import (
     UnserializableValueError,
 )
 from micro_framework.extensions import Host
-from micro_framework.redaction import shown_arguments
 from micro_framework.retry import is_exception_class
 from micro_framework.rpc.manager import GET_TARGET, LIST_TARGETS, RPCManager
 from micro_framework.wire.headers import deadline_from
@@ -460,18 +459,4 @@ class RPCListener(Entrypoint):
 
     def shown(self, call: Call) -> str:
         """The arguments, without the sensitive ones."""
-        arguments = shown_arguments(
-            call.args, call.kwargs, parameters=self.parameters, sensitive=self.sensitive_arguments
-        )
-        return f", called with {arguments}"
-
-    @cached_property
-    def parameters(self) -> Sequence[Mapping[str, Any]]:
-        """The target's parameters."""
-        found: Sequence[Mapping[str, Any]] = self.route.describe()["parameters"]
-        return found
-
-
-def listed(given: Any) -> tuple[Any, ...]:
-    """What one argument gives, alone or in a list; nothing is refused here."""
-    return tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)
+        return called_with(call, self.route, self.sensitive_arguments)

@@ -11,6 +11,7 @@ import click
 
 from micro_framework import __version__
 from micro_framework.cli.call import call, emit
+from micro_framework.cli.check import check
 from micro_framework.cli.dead_letters import dead_letters
 from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
@@ -21,7 +22,7 @@ from micro_framework.cli.show_config import show_config
 
 __all__ = ["NOT_BUILT", "Commands", "main"]
 
-NOT_BUILT = ("check", "migrate")
+NOT_BUILT = ("migrate",)
 """Commands that are promised and that this version does not have."""
 
 
@@ -43,5 +44,5 @@ def main() -> None:
     """Run class-based services on RabbitMQ, wire-compatible with Nameko."""
 
 
-for command in (run, routes, call, emit, shell, show_config, dead_letters, demo):
+for command in (run, check, routes, call, emit, shell, show_config, dead_letters, demo):
     main.add_command(command)

@@ -1,71 +1,25 @@
 """Logging of the command line: text for people on a terminal, one JSON object a line for everything else.
 
-Both formatters can be named in a ``LOGGING`` configuration of one's own, as
-``formatters: {json: {"()": micro_framework.cli.logs.JSONFormatter}}``.
+What the lines look like is in `micro_framework.logs`, for a ``LOGGING`` configuration of one's own too.
 """
 
-import json
 import logging
 import logging.config
+import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from micro_framework.config.kinds import dict_config
 from micro_framework.exceptions import ConfigError
+from micro_framework.logs import JSONFormatter, TextFormatter
 
-__all__ = ["CALL_ATTRIBUTES", "JSONFormatter", "TextFormatter", "configure_logging"]
+__all__ = ["configure_logging"]
 
-CALL_ATTRIBUTES = ("service", "method", "call_id")
-"""What a record carries when it was logged during a call."""
+QUIET_LIBRARIES = ("amqp", "kombu", "watchfiles")
 
-QUIET_LIBRARIES = ("amqp", "kombu")
-
-
-ONLY_PROCESS = "MainProcess"
-"""What the standard library calls a process that has no name of its own."""
-
-
-def process_of(record: logging.LogRecord) -> str | None:
-    """The name of the process that logged, such as ``copy-1``; None where there is but one."""
-    return None if record.processName == ONLY_PROCESS else record.processName
-
-
-class TextFormatter(logging.Formatter):
-    """Local time, level, process where there are several, logger and message, and the call's id where there is one."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-8s %(where)s%(name)s: %(message)s")
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Format the first line."""
-        process = process_of(record)
-        record.where = f"{process} " if process else ""
-        line = super().formatMessage(record)
-        call_id = getattr(record, "call_id", None)
-        return line if call_id is None else f"{line} [{call_id}]"
-
-
-class JSONFormatter(logging.Formatter):
-    """One object a line: time (ISO, UTC), level, logger, message; the process, the call and the exception if any."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Format a record; a value that JSON does not know goes out as its ``str``."""
-        entry: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        if process := process_of(record):
-            entry["process"] = process
-        entry |= {name: getattr(record, name) for name in CALL_ATTRIBUTES if hasattr(record, name)}
-        if record.exc_info:
-            entry["exception"] = self.formatException(record.exc_info)
-        if record.stack_info:
-            entry["stack"] = self.formatStack(record.stack_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+NO_COLOUR = "NO_COLOR"
+"""The environment variable that, set to anything, keeps colours away (https://no-color.org)."""
 
 
 def configure_logging(user_config: Mapping[str, Any] | None, stream: TextIO | None = None) -> None:
@@ -88,10 +42,17 @@ def configure_logging(user_config: Mapping[str, Any] | None, stream: TextIO | No
 
 def configure_default(stream: TextIO) -> None:
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if stream.isatty() else JSONFormatter())
+    handler.setFormatter(formatter_for(stream))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for library in QUIET_LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def formatter_for(stream: TextIO) -> logging.Formatter:
+    """Text for a terminal, in colour unless that is unwanted or impossible; else JSON."""
+    if not stream.isatty():
+        return JSONFormatter()
+    return TextFormatter(colour=not os.environ.get(NO_COLOUR) and os.environ.get("TERM") != "dumb")
 
 
 def configure_as_told(user_config: Mapping[str, Any]) -> None:

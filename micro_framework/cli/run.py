@@ -1,5 +1,6 @@
 """``micro-framework run``: services until a signal."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,16 @@ NAMEKO_HOST = "nameko_compat.hosting"
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @click.option("--nameko", is_flag=True, help="They are Nameko services: 'import nameko' means nameko_compat.")
 @with_config
+@click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Copies: short for -d PROCESSES=N.")
+@click.option("--reload", "reloads", is_flag=True, help="Start again when a Python or configuration file changes.")
 def run(
-    services: tuple[str, ...], nameko: bool, config_path: str | None, defines: tuple[str, ...], broker: str | None
+    services: tuple[str, ...],
+    nameko: bool,
+    config_path: str | None,
+    defines: tuple[str, ...],
+    broker: str | None,
+    processes: int | None,
+    reloads: bool,
 ) -> None:
     """Run services until SIGTERM or SIGINT.
 
@@ -38,7 +47,18 @@ def run(
     With PROCESSES in the configuration, so many copies run, each in a process of its own.
 
     With --nameko, services written for Nameko run as they are, without Nameko and eventlet.
+
+    With --reload, a change of a Python file in the current directory or of the configuration's file starts the services
+    again, once their running calls have finished; code that would fail at start is reported, and the old goes on.
     """
+    if processes is not None:
+        defines = (*defines, f"PROCESSES={processes}")
+    if reloads and nameko:
+        raise WrongUsageError("--reload watches services of micro_framework's own only; leave out --reload or --nameko")
+    if reloads:
+        from micro_framework.cli.reload import run_reloading
+
+        sys.exit(run_reloading(services, config_path, defines, broker))
     try:
         start(services, configured(config_path, defines, broker), nameko=nameko)
     except CopyFailed as error:
@@ -50,8 +70,10 @@ def run(
 def start(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> None:
     """Run the services, Nameko's or our own, here or in copies; returns after a clean stop."""
     from micro_framework.cli.logs import configure_logging
+    from micro_framework.cli.reload import end_with_reloader
     from micro_framework.config import Settings
 
+    end_with_reloader()
     configure_logging(logging_of(config))
     if config.get("PROCESSES") not in (None, 1):
         # The services are for the copies to load: this process only watches them, and nothing of theirs can harm it.

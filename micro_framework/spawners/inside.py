@@ -28,6 +28,7 @@ from micro_framework.clock import SystemClock
 from micro_framework.dependencies import Dependency
 from micro_framework.exceptions import NotPicklable
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, in_start_order, perform
+from micro_framework.logs import during_call
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.channel import Channel
 from micro_framework.spawners.crossing import Request, pack_answer, unpack_call, unpack_request
@@ -35,6 +36,7 @@ from micro_framework.spawners.failures import failure_of, rebuilt
 from micro_framework.spawners.log_mirror import drop_doubles, repeat_logging
 from micro_framework.spawners.main_module import read_main_module
 from micro_framework.targets import FoundTargets, Target, close_event_loop, find_targets, raised_in
+from micro_framework.tracing import within
 from micro_framework.workers import Plan, Worker
 
 __all__ = ["main"]
@@ -343,8 +345,9 @@ class Inhabitants:
             kwargs = {**call.kwargs, "exception": rebuilt(request.failure, where=None)}
             call = Call(call.identity, call.args, kwargs, call.context, call.attempt)
         try:
-            worker = route.worker_class(plan, call)
-            outcome = worker.run()
+            with during_call(call), within(call.context):
+                worker = route.worker_class(plan, call)
+                outcome = worker.run()
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
             return call, Outcome(error=error)
         return worker.call, outcome

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from micro_framework.cli.logs import JSONFormatter
+from micro_framework.logs import JSONFormatter
 from micro_framework.spawners.log_mirror import LoggerState, drop_doubles, logging_now, repeat_logging
 
 
