@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 from micro_framework.amqp.arguments import called_with, kind_problems, listed
