@@ -1,14 +1,15 @@
 """`MeasuredRoute`: the pipeline of a service with ``ENABLE_METRICS``, which counts what becomes of every call.
 
-A service without it has `BoundRoute`, and pays nothing. What is received is received + nothing lost: ``received`` is
-``started + refused + skipped + handed_back`` and what waits, and ``started`` is ``succeeded + failed + undone`` and
-what runs.
+A service without it has `BoundRoute`, and pays nothing. The numbers add up: ``received`` is
+``started + refused + skipped + handed_back`` and what waits; ``started`` is ``succeeded + failed + undone`` and what
+runs.
 """
 
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from micro_framework.calls import Attempt, Call, Outcome
+from micro_framework.exceptions import TooManyCrashes
 from micro_framework.metrics.recent import RecentErrors
 from micro_framework.metrics.snapshots import (
     FAILED,
@@ -59,7 +60,7 @@ class MeasuredJob:
 
 
 class MeasuredRoute(BoundRoute):
-    """A route that counts; made by `measured_by` from then on, before anything runs."""
+    """A route that counts; from `measured_by` on, which is before anything runs."""
 
     tally: RouteTally
     recent: RecentErrors
@@ -130,6 +131,7 @@ class MeasuredRoute(BoundRoute):
     def give_up_unrun(self, item: Any, crashes: int) -> None:
         """Workers died of it too often."""
         self.tally.mine()[REFUSED] += 1
+        self.note(None, "not run again", TooManyCrashes(crashes, self.max_crashes))
         super().give_up_unrun(item, crashes)
 
     def log_retry(self, call: Call, attempt: Attempt, delay: int) -> None:
@@ -160,7 +162,6 @@ class MeasuredRoute(BoundRoute):
     def log_parked(self, what: str, call: Call | None, failure: Failure) -> None:
         """It has been parked."""
         self.tally.mine()[PARKED] += 1
-        self.note(call, "parked", failure.error)
         super().log_parked(what, call, failure)
 
     def note(self, call: Call | None, what: str, error: BaseException) -> None:
