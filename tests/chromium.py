@@ -1,6 +1,7 @@
 """A headless Chromium that tests drive through the DevTools protocol; a page at a time."""
 
 import base64
+import contextlib
 import itertools
 import json
 import os
@@ -52,7 +53,9 @@ class Chromium:
         (line,) = self.output.wait_for("DevTools listening on")[:1]
         uri = re.findall(r"ws://\S+", line)[0]
         self.numbers = itertools.count(1)
-        self.devtools = connect(uri, open_timeout=SECONDS, max_size=None, ping_interval=None)
+        self.closing = contextlib.ExitStack()
+        options: dict[str, Any] = {"open_timeout": SECONDS, "max_size": None, "ping_interval": None}
+        self.devtools = self.closing.enter_context(connect(uri, **options))
         self.session: str | None = None
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -82,10 +85,8 @@ class Chromium:
     def wait_until(self, expression: str) -> Any:
         """Wait until an expression is true in the page; its value. It may throw while the page loads."""
         deadline = time.monotonic() + SECONDS
-        look = (
-            f"new Promise((done) => {{ let value = null; try {{ value = {expression}; }} catch (e) {{}} "
-            "setTimeout(() => done(value), value ? 0 : 50); })"
-        )
+        guarded = f"let value = null; try {{ value = {expression}; }} catch (error) {{}}"
+        look = f"new Promise((done) => {{ {guarded} setTimeout(() => done(value), value ? 0 : 50); }})"
         while True:
             found = self.ask("Runtime.evaluate", expression=look, awaitPromise=True, returnByValue=True)
             value = found["result"].get("value") if "exceptionDetails" not in found else None
@@ -106,7 +107,7 @@ class Chromium:
 
     def close(self) -> None:
         """End it, with all its processes."""
-        self.devtools.close()
+        self.closing.close()
         try:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:

@@ -59,7 +59,7 @@ def test_the_status_page_shows_a_running_demo_live(chromium):
             for number in range(10):
                 producer("sold", number)
             chromium.wait_until(f"[...{sold}.cells].slice(-4).map((cell) => cell.innerText).join() === '18,6,4,2'")
-            chromium.wait_until("document.querySelector('#routes svg polyline')")
+            chromium.wait_until("document.querySelector('#routes svg polyline') !== null")
             assert chromium.run("document.getElementById('title').innerText") == "desk, payments, shop"
             assert rows_of(chromium, "contexts") == [["default", "", "1", "10", "0"]]
             assert {row[1] for row in rows_of(chromium, "connections")} == {"connected"}
