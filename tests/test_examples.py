@@ -319,7 +319,8 @@ def test_the_example_for_kubernetes_leaves_a_pod_the_time_that_it_needs():
 
 def test_the_example_with_metrics_has_something_to_show():
     shop = runpy.run_path(str(EXAMPLES / "metrics" / "shop.py"))
-    config = {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}}
+    # At the stop one of the calls may wait for a service that is stopped already.
+    config = {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}, "RPC_TIMEOUT": 2}
     with running(shop["Orders"], shop["Payments"], shop["Stock"], config=config) as runner:
         scraper = Scraper(runner.observing.port)
         eventually(lambda: scraper.total("calls_succeeded_total", service="stock") >= 1)

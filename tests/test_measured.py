@@ -4,7 +4,8 @@ import threading
 
 import pytest
 
-from micro_framework.metrics.snapshots import COUNTS
+from micro_framework import measured
+from micro_framework.metrics.snapshots import COUNTS, ROUTE_FIELDS, RUN_SUM, WAIT_BUCKETS, WAIT_SUM
 from micro_framework.routes import route
 from micro_framework.runner import Runner
 from tests.spawners.laboratory import Desk
@@ -93,3 +94,13 @@ def test_errors_are_noted_with_their_call_id():
         choosy(runner).call("fail")
         (error,) = runner.tallies.recent.latest()
         assert (error["call_id"], error["type"], error["what"]) == ("counter.count.1", "ValueError", "failed")
+
+
+def test_durations_come_into_the_bucket_that_they_fit(monkeypatch):
+    moments = iter([0.0, 0.001, 1.0, 62.0])
+    monkeypatch.setattr(measured, "perf_counter", lambda: next(moments))
+    with Runner([Counter], METRICS) as runner:
+        choosy(runner).call("fine")
+        (row,) = runner.tallies.snapshot().routes.values()
+    assert (row[WAIT_SUM], row[WAIT_BUCKETS]) == (0.001, 1)
+    assert (row[RUN_SUM], row[ROUTE_FIELDS - 1]) == (61, 1)

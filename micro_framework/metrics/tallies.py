@@ -5,13 +5,11 @@ a list of its own, found by the thread's identity; whoever looks copies the list
 system gives to a later thread leads to the list of the ended one, which goes on: nothing is lost and nothing grows.
 """
 
-from bisect import bisect_left
 from threading import get_ident
 from typing import Protocol
 
 from micro_framework.metrics.recent import RecentErrors
 from micro_framework.metrics.snapshots import (
-    BUCKETS,
     CONNECTION_FIELDS,
     CONNECTS,
     LOSSES,
@@ -19,10 +17,6 @@ from micro_framework.metrics.snapshots import (
     RECONNECTS,
     ROUTE_FIELDS,
     RPC_FIELDS,
-    RUN_BUCKETS,
-    RUN_SUM,
-    WAIT_BUCKETS,
-    WAIT_SUM,
     Snapshot,
 )
 
@@ -65,18 +59,6 @@ class RouteTally(Cells):
 
     def __init__(self) -> None:
         super().__init__(ROUTE_FIELDS)
-
-    @staticmethod
-    def waited(cell: list[float], seconds: float) -> None:
-        """A message waited so long for a worker."""
-        cell[WAIT_SUM] += seconds
-        cell[WAIT_BUCKETS + bisect_left(BUCKETS, seconds)] += 1
-
-    @staticmethod
-    def ran(cell: list[float], seconds: float) -> None:
-        """A call ran so long."""
-        cell[RUN_SUM] += seconds
-        cell[RUN_BUCKETS + bisect_left(BUCKETS, seconds)] += 1
 
 
 class Connection(Protocol):

@@ -45,6 +45,8 @@ DEFAULTS = {
     "parent_calls_tracked": 10,
     "auto_delete_event_exchanges": False,
     "declare_event_exchanges": True,
+    "enable_metrics": False,
+    "metrics": MetricsSettings("0.0.0.0", 8000),
     "websocket_ip": "0.0.0.0",
     "websocket_port": 8765,
     "websocket": WebSocketSettings(),

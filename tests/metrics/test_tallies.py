@@ -8,12 +8,9 @@ from micro_framework.metrics.snapshots import (
     CONNECTS,
     LOSSES,
     RECONNECTS,
-    RUN_BUCKETS,
-    RUN_SUM,
     STARTED,
-    WAIT_BUCKETS,
 )
-from micro_framework.metrics.tallies import Cells, RouteTally, Tallies
+from micro_framework.metrics.tallies import Cells, Tallies
 
 SECONDS = 30.0
 
@@ -51,18 +48,6 @@ def test_threads_that_come_and_go_leave_their_numbers_and_nothing_else():
 
 def test_nothing_counted_is_zero():
     assert Cells(3).totals() == [0, 0, 0]
-
-
-def test_durations_come_into_the_bucket_that_they_fit():
-    tally = RouteTally()
-    for seconds in (0.001, 0.0011, 61):
-        tally.ran(tally.mine(), seconds)
-    tally.waited(tally.mine(), 0.0001)
-    row = tally.totals()
-    assert row[RUN_BUCKETS : RUN_BUCKETS + 3] == [1, 1, 0]
-    assert row[-1] == 1
-    assert abs(row[RUN_SUM] - 61.0021) < 1e-9
-    assert row[WAIT_BUCKETS] == 1
 
 
 def test_routes_of_the_same_labels_share_a_tally():
