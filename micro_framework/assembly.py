@@ -14,6 +14,8 @@ from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
+from micro_framework.measured import MeasuredRoute
+from micro_framework.metrics.tallies import Tallies
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
@@ -100,12 +102,14 @@ class Assembly:
         spawners: The pools, by the name of their context.
         modes: Their worker modes, likewise.
         shared: The shared extensions.
+        metric_labels: What contexts are called in metrics, where that is not their name.
     """
 
     routes: list[BoundRoute] = field(default_factory=list)
     spawners: dict[str, Spawner] = field(default_factory=dict)
     modes: dict[str, str] = field(default_factory=dict)
     shared: SharedExtensions = field(default_factory=SharedExtensions)
+    metric_labels: dict[str, str] = field(default_factory=dict)
 
     def dependencies(self) -> list[Extension]:
         """Every bound dependency that works in this process, once; worker processes have their own."""
@@ -132,9 +136,18 @@ class Assembler:
         clock: The runner's clock.
         lifecycle: Where extensions report.
         observers: The runner's list of observers.
+        tallies: Where things are counted, None for nowhere.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, lifecycle: Lifecycle, observers: Sequence[Observer]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        lifecycle: Lifecycle,
+        observers: Sequence[Observer],
+        tallies: Tallies | None = None,
+    ) -> None:
+        self.tallies = tallies
         self.settings = settings
         self.clock = clock
         self.lifecycle = lifecycle
@@ -185,6 +198,8 @@ class Assembler:
         if name in self.named:
             self.problems.append(f"two contexts are called {name!r}; give each RunnerContext a name of its own")
         self.named.add(name)
+        if context.context_metric_label:
+            self.assembly.metric_labels[name] = context.context_metric_label
         self.note(f"RunnerContext {name!r}", context_problems(context.settings))
         self.contexts[name] = filled_up(context.settings, self.contexts.get(name, ContextSettings()))
         return name
@@ -286,7 +301,7 @@ class Assembler:
         plan = self.plan(host, target, route)
         callback_plan = self.plan(host, callback, None) if callback else None
         spawner = self.spawner(host)
-        bound = BoundRoute(
+        bound = (BoundRoute if self.tallies is None else MeasuredRoute)(
             plan,
             entrypoint,
             spawner,
@@ -297,9 +312,18 @@ class Assembler:
             observers=self.observers,
             runs=self.runs(placement, spawner, target, callback_plan),
         )
+        self.measure(bound, route)
         self.assembly.routes.append(bound)
         for dependency in dependencies_of(bound):
             self.declared_at.setdefault(dependency, declared_at(dependency, placement.where, target))
+
+    def measure(self, bound: BoundRoute, route: Route) -> None:
+        """Have a route count, where things are counted."""
+        if self.tallies is not None and isinstance(bound, MeasuredRoute):
+            label = route.metric_label or bound.method
+            context = bound.host.context
+            tally = self.tallies.route(bound.service, label, self.assembly.metric_labels.get(context, context))
+            bound.measured_by(tally, self.tallies.recent, label)
 
     def parks(self, route: Route) -> bool:
         """Whether what has failed for good is parked; the default counts where that makes sense."""
@@ -373,7 +397,17 @@ class Assembler:
         workers = context.max_workers or self.settings.max_workers
         prefetch = context.prefetch_count or self.settings.prefetch_count or workers
         service = placement.service or ""
-        return Host(self.settings, service, name, workers, prefetch, self.clock, self.lifecycle, self.assembly.shared)
+        return Host(
+            self.settings,
+            service,
+            name,
+            workers,
+            prefetch,
+            self.clock,
+            self.lifecycle,
+            self.assembly.shared,
+            tallies=self.tallies,
+        )
 
     def context_name(self, placement: Placement) -> str:
         """The context a route runs in: what it names itself, else the one that holds it."""
@@ -465,6 +499,7 @@ def assemble(
     clock: Clock,
     lifecycle: Lifecycle,
     observers: Sequence[Observer],
+    tallies: Tallies | None = None,
 ) -> Assembly:
     """Bind everything that services declare.
 
@@ -474,8 +509,9 @@ def assemble(
         clock: The runner's clock.
         lifecycle: Where extensions report.
         observers: Told of every finished attempt.
+        tallies: Where things are counted, None for nowhere.
 
     Raises:
         DeclarationError: Lists every problem, each with class, method and fix.
     """
-    return Assembler(settings, clock, lifecycle, observers).assemble(services)
+    return Assembler(settings, clock, lifecycle, observers, tallies).assemble(services)

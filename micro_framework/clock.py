@@ -24,6 +24,10 @@ CROWD = 1000
 """Alarms that are kept at least before those taken back are looked for."""
 
 
+LONGEST_TURN = 60.0
+"""Seconds that an alarm may be late before the clock is taken for dead; callbacks return at once."""
+
+
 def nothing() -> None:
     """The callback of an alarm that was taken back."""
 
@@ -128,6 +132,15 @@ class SystemClock:
             self.changed.notify()
         if self.thread is not None and self.thread is not threading.current_thread():
             self.thread.join(5)
+
+    @property
+    def turns(self) -> bool:
+        """Whether it does its work: no alarm is long overdue, and its thread has not ended by mistake."""
+        with self.changed:
+            if self.stopped or self.thread is None:
+                return True
+            overdue = bool(self.alarms) and time.monotonic() - self.alarms[0][0] > LONGEST_TURN
+            return self.thread.is_alive() and not overdue
 
     def run(self) -> None:
         """The thread: sleep until the earliest alarm, ring it, again."""

@@ -1,8 +1,9 @@
 """One of several copies of a service: the side of it that lives in the copy's own process.
 
 The supervisor (`micro_framework.supervisor`) starts `copy_main` in a new interpreter, with one end of a `Channel`. Over
-it the copy says ``started``, ``ready``, ``stopping``, ``failed`` and ``alive``, and is told ``stop``, ``timers`` and
-``answer`` (which asks for ``alive``). The channel's end is the supervisor's end, and then the copy ends too.
+it the copy says ``started``, ``ready``, ``stopping``, ``measured``, ``failed`` and ``alive``, and is told ``stop``,
+``timers`` and ``answer`` (which asks for ``alive``). The channel's end is the supervisor's end, and then the copy ends
+too.
 
 A copy does not count signals: whether a second one has come is the supervisor's affair. Ctrl-C on a terminal reaches
 every process, and some service managers signal all they know of, so any number of signals and the supervisor's ``stop``
@@ -116,6 +117,10 @@ class Copy:
     def ready(self, what: str) -> None:
         """Everything is connected and consuming for the first time; ``what`` lists it for the log."""
         self.channel.send("ready", what=what)
+
+    def measured(self, snapshot: Message, health: Message) -> None:
+        """What it has counted since its beginning, and how it is."""
+        self.channel.send("measured", snapshot=snapshot, health=health)
 
     def stopping(self) -> None:
         """Nothing new is received any more."""

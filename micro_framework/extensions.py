@@ -20,6 +20,7 @@ from typing import Any, Self, TypeVar, cast
 from micro_framework.clock import Clock
 from micro_framework.config import Settings
 from micro_framework.exceptions import MicroFrameworkError, SetupFailed
+from micro_framework.metrics.tallies import Tallies
 
 __all__ = [
     "Extension",
@@ -120,6 +121,7 @@ class Host:
         lifecycle: Where to report readiness and failures.
         shared: The runner's shared extensions.
         process: The name of the worker process it is in, empty in the service's own; for names of connections.
+        tallies: Where things are counted, None without ``ENABLE_METRICS``.
     """
 
     settings: Settings
@@ -131,6 +133,7 @@ class Host:
     lifecycle: Lifecycle
     shared: "SharedExtensions"
     process: str = ""
+    tallies: Tallies | None = None
 
 
 class Extension:

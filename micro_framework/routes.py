@@ -480,6 +480,10 @@ class BoundRoute:
         except Exception as reason:  # noqa: BLE001 - whatever keeps the copy from being there
             self.hold_off(item, call, reason, f"it could not be parked ({failure.reason})")
             return
+        self.log_parked(what, call, failure)
+
+    def log_parked(self, what: str, call: Call | None, failure: Failure) -> None:
+        """One line: it has been parked."""
         logger.error("%s: %s: %s", self.label, what, failure.error, extra=self.extra(call))
 
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from micro_framework.assembly import Declared, RunnerContext, assemble
 from micro_framework.clock import Clock, SystemClock
@@ -29,6 +29,11 @@ from micro_framework.copies import Copy, end_unguarded
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
+from micro_framework.metrics.reporting import Reporting
+from micro_framework.metrics.tallies import Tallies
+from micro_framework.observe.health import Stage
+from micro_framework.observe.opening import server_for
+from micro_framework.observed import ServicesView
 from micro_framework.parcels import pack, unpack
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
@@ -68,7 +73,9 @@ class Runner:
         self.lifecycle = Lifecycle()
         self.lifecycle.on_change(self.announce)
         self.observers: list[Observer] = []
-        self.assembly = assemble(self.services, self.settings, self.clock, self.lifecycle, self.observers)
+        self.tallies = Tallies(secrets_of(self.settings)) if self.settings.enable_metrics else None
+        self.assembly = assemble(self.services, self.settings, self.clock, self.lifecycle, self.observers, self.tallies)
+        self.observing: Observing | None = None
         self.supervisor: Supervisor | None = None  # where this process runs copies
         self.copy: Copy | None = None  # where this process is one
         self.started: list[Extension] = []
@@ -204,10 +211,29 @@ class Runner:
             self.take()
             self.configure_logging()
             try:
+                self.start_observing()
                 self.start_everything()
             except BaseException:
                 self.stop()
                 raise
+
+    def start_observing(self) -> None:
+        """With ``ENABLE_METRICS``: open the port for operators, or, in a copy, report to whoever has it."""
+        if self.tallies is None:
+            return
+        view = ServicesView(self.assembly, self.tallies, self.clock, self.lifecycle, self.parts, self.stage)
+        if self.copy is None:
+            self.observing = server_for(self.settings, view.what, view.snapshot, view.health)
+        else:
+            tell = self.copy.measured
+            self.observing = Reporting(lambda: tell(view.snapshot().plain(), view.health().plain()))
+        self.observing.start()
+
+    def stage(self) -> Stage:
+        """What it is about; it runs once everything has started, and was ready."""
+        if self.stopped:
+            return "stopping"
+        return "running" if self.begun else "starting"
 
     def take(self) -> None:
         """Note that this runner has been started."""
@@ -312,6 +338,8 @@ class Runner:
         abandoned = self.stop_workers()
         self.clock.stop()
         self.stop_extensions([extension for extension in reversed(self.started) if extension not in entrypoints])
+        if self.observing is not None:
+            self.observing.stop()
         return abandoned
 
     def stop_workers(self) -> list[str]:
@@ -329,6 +357,24 @@ class Runner:
                 extension.stop()
             except Exception:
                 logger.exception("%s could not be stopped cleanly", extension)
+
+
+class Observing(Protocol):
+    """What lets operators look on."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End, within seconds."""
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """Texts of the configuration that nobody may see."""
+    passwords = (part.partition("@")[0].rpartition(":")[2] for part in (settings.amqp_uri or "").split("//")[1:])
+    token = settings.websocket.token
+    # What is shorter is part of any text, and no secret.
+    return tuple(each for each in (*passwords, token) if each and len(each) >= 6)
 
 
 def run_copy(copy: Copy, parcel: bytes) -> None:

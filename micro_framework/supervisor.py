@@ -31,6 +31,8 @@ from micro_framework.channel import Message
 from micro_framework.config import Settings
 from micro_framework.copies import UNGUARDED, CopyMain
 from micro_framework.exceptions import CallsAbandoned, CopyFailed, MicroFrameworkError, WorkerDied
+from micro_framework.observe.opening import server_for
+from micro_framework.observe.watched import CopiesView
 from micro_framework.seats import Child, Seat
 from micro_framework.signals import SignalWatch, end_at_once
 
@@ -74,7 +76,9 @@ class Supervisor:
     def __init__(self, main: CopyMain, arguments: tuple[Any, ...], settings: Settings) -> None:
         self.main = main
         self.arguments = arguments
+        self.settings = settings
         self.shutdown_timeout = settings.shutdown_timeout
+        self.view = CopiesView(settings.processes)
         self.seats = [Seat(number) for number in range(1, settings.processes + 1)]
         self.stop_wanted = threading.Event()
         self.forced: int | None = None  # the number of the second signal
@@ -135,7 +139,7 @@ class Supervisor:
             CopyFailed: A copy died again and again when it started, or did not stop cleanly.
         """
         self.thread = threading.current_thread()
-        with called(NAME), children_told_of(), SignalWatch(self.request_stop, self.force):
+        with called(NAME), self.observed(), children_told_of(), SignalWatch(self.request_stop, self.force):
             try:
                 while not self.finished():
                     self.start_due()
@@ -145,6 +149,19 @@ class Supervisor:
                 self.end()
             logger.info("stopped")
         self.report()
+
+    @contextmanager
+    def observed(self) -> Iterator[None]:
+        """Inside the block, the port for operators is open, if there is to be one: it exists once, whatever dies."""
+        if not self.settings.enable_metrics:
+            yield
+            return
+        server = server_for(self.settings, "", self.view.snapshot, self.view.health)
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop()
 
     def finished(self) -> bool:
         """Whether nothing is left to do."""
@@ -179,6 +196,7 @@ class Supervisor:
         due = [seat.due for seat in self.seats if seat.due is not None]
         pause = min([LONGEST_WAIT, *(moment - time.monotonic() for moment in due)])
         wait([self.woken, *channels, *sentinels], max(0.0, pause))
+        self.view.turned()
         self.drain_waker()
         for seat in self.seats:
             if seat.child is not None:
@@ -209,6 +227,8 @@ class Supervisor:
             case "ready" if self.ready:
                 self.announced = True
                 logger.info("ready: %s in %s copies", message["what"], len(self.seats))
+            case "measured":
+                self.view.heard(str(child), message["snapshot"], message["health"])
             case "failed":
                 self.failed(child, child.error)
 
@@ -226,6 +246,7 @@ class Supervisor:
         now = time.monotonic()
         what = f"{child} {WorkerDied.ending(code)} after {now - child.since:.1f} s"
         seat.child = None
+        self.view.gone(str(child))
         child.close()
         if self.stop_wanted.is_set():
             if code and child.error is None:
@@ -263,6 +284,7 @@ class Supervisor:
     def stop_children(self) -> None:
         """Tell every copy to stop, and start none any more."""
         self.deadline = time.monotonic() + self.shutdown_timeout + STOP_MARGIN
+        self.view.stopping()
         logger.info("stopping; running calls have %g s to finish", self.shutdown_timeout)
         for seat in self.seats:
             seat.due = None

@@ -1,4 +1,4 @@
-"""Everything `make test` does, step by step, each step announced: environments, broker, linting, types, tests.
+"""Everything `make test` does, step by step, each step announced: environments, broker, browser, linting, types, tests.
 
 Arguments go to pytest. Options of its own, first: ``--lint`` (linting and types only), ``--no-lint`` (tests only).
 Environment: `AMQP_URI` (use that broker), `MF_SOAK` (factor of the fault tests), `MF_TEST_WORKERS` (default 2).
@@ -15,6 +15,7 @@ from environments import EXTENSIONS, NAMEKO_VERSIONS, ROOT, environment, say
 
 __all__ = ["main"]
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHECKED = ("micro_framework", "compat/nameko_compat")
 ENVIRONMENT_VARIABLES = {"2.14.1": "MF_NAMEKO_2", "3.0.0rc11": "MF_NAMEKO_3"}
 
@@ -45,6 +46,7 @@ def step(python: Path, *command: str) -> None:
 
 def run_pytest(python: Path, arguments: list[str]) -> int:
     provide_broker()
+    provide_browser()
     variables = dict(os.environ)
     for version in NAMEKO_VERSIONS:
         variables[ENVIRONMENT_VARIABLES[version]] = str(environment(version))
@@ -78,11 +80,28 @@ def server_is_installed() -> bool:
     )
 
 
+def provide_browser() -> None:
+    """Installs Chromium if there is none and that is allowed."""
+    if os.environ.get("MF_CHROMIUM") or any(map(shutil.which, BROWSERS)):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        install("chromium", "Chromium")
+    else:
+        raise SystemExit(
+            "the tests need Chromium: install it (Debian, as root: apt-get install chromium), or name its program in "
+            "MF_CHROMIUM"
+        )
+
+
 def install_server() -> None:
     # RUNLEVEL=1 keeps Debian from starting a broker of the system's: the tests start their own.
-    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "rabbitmq-server"]):
-        say(f"RabbitMQ is missing: apt-get {' '.join(command)}")
+    install("rabbitmq-server", "RabbitMQ", RUNLEVEL="1")
+
+
+def install(package: str, title: str, **more: str) -> None:
+    variables = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", **more}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        say(f"{title} is missing: apt-get {' '.join(command)}")
         done = subprocess.run(
             ["apt-get", "-q", *command],
             env=variables,

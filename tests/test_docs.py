@@ -190,5 +190,5 @@ def test_the_table_of_keys_has_every_key_that_does_something_and_no_other():
         name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([\w]+)`", row)
     }
     known = {key.name for key in KEYS}
-    later = {"WEB_SERVER_ADDRESS", "ENABLE_METRICS", "METRICS"}
+    later = {"WEB_SERVER_ADDRESS"}
     assert listed == known - later

@@ -11,17 +11,21 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+import yaml
 
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
+from micro_framework.config import Settings, parse_config
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute
 from micro_framework.runner import Runner
+from micro_framework.supervisor import STOP_MARGIN
 from micro_framework.testing import ManualClock, client_for, running, wait_for
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.errors import REGISTERED_EXCEPTIONS
 from tests.outside import Outside
+from tests.scraping import Scraper, eventually
 from tests.websocket.people import LOCAL, client
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -310,3 +314,26 @@ def started(command, folder, **variables):
 def ended(process):
     process.send_signal(signal.SIGTERM)
     return process.wait(DEADLINE)
+
+
+def test_the_example_for_kubernetes_leaves_a_pod_the_time_that_it_needs():
+    config_map, deployment = yaml.safe_load_all((EXAMPLES / "kubernetes" / "deployment.yaml").read_text())
+    text = config_map["data"]["config.yaml"]
+    settings = Settings.from_mapping(parse_config(text, {"AMQP_URI": "amqp://rabbitmq"}, source="config.yaml"))
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["terminationGracePeriodSeconds"] > settings.shutdown_timeout + STOP_MARGIN
+    assert container["command"][:2] == ["micro-framework", "run"]
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"observe": settings.metrics.port}
+    paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert paths == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+
+
+def test_the_example_with_metrics_has_something_to_show():
+    shop = runpy.run_path(str(EXAMPLES / "metrics" / "shop.py"))
+    # At the stop one of the calls may wait for a service that is stopped already.
+    config = {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}, "RPC_TIMEOUT": 2}
+    with running(shop["Orders"], shop["Payments"], shop["Stock"], config=config) as runner:
+        scraper = Scraper(runner.observing.port)
+        eventually(lambda: scraper.total("calls_succeeded_total", service="stock") >= 1)
+        eventually(lambda: scraper.total("calls_retried_total", service="payments") >= 1)

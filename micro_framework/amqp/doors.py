@@ -9,6 +9,7 @@ from functools import partial
 
 from micro_framework.amqp.overdue import overdue_report, standstill_report
 from micro_framework.brokers.factory import broker_for
+from micro_framework.brokers.measured import counted_events, counted_publishes
 from micro_framework.brokers.port import (
     Broker,
     Confirmation,
@@ -88,13 +89,15 @@ class SharedDoor(Extension):
 
     def events(self) -> DoorEvents:
         """What the door tells."""
-        return DoorEvents(
+        events = DoorEvents(
             on_ready=self.became_ready,
             on_lost=self.lost,
             on_refused=self.refused,
             on_overdue=self.overdue,
             on_standstill=self.stood_still,
         )
+        tallies = self.host.tallies
+        return events if tallies is None else counted_events(events, str(self), self.door, tallies)
 
     def stop(self) -> None:
         """Write what is left and close."""
@@ -256,7 +259,8 @@ class PublisherDoor(SharedDoor):
     def setup(self) -> None:
         """Make the door."""
         process = self.host.process
-        self.door = self.source.broker.publisher(f"publisher of {process}" if process else "publisher")
+        door = self.source.broker.publisher(f"publisher of {process}" if process else "publisher")
+        self.door = counted_publishes(door, self.host.tallies)
         self.beginning = threading.Lock()
         self.begun = self.ended = False
 

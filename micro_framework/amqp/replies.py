@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 from micro_framework.amqp.doors import CLOSE_BUDGET, SharedDoor
+from micro_framework.brokers.measured import counted_publishes
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.calls import Outcome
 from micro_framework.exceptions import (
@@ -32,6 +33,7 @@ from micro_framework.exceptions import (
 from micro_framework.extensions import Host
 from micro_framework.identifiers import new_identifier
 from micro_framework.rpc.futures import RPCFuture
+from micro_framework.rpc.measured import CountingKeeper, count_end
 from micro_framework.rpc.pending import PendingCalls
 from micro_framework.tracing import calling
 from micro_framework.wire.errors import to_exception
@@ -70,7 +72,8 @@ class ReplyDoor(SharedDoor):
         self.queue = reply_queue(self.host.service, self.identifier, exchange)
         self.pending = PendingCalls("rpc", self.decode, self.give_up)
         process = self.host.process
-        self.door = self.source.broker.duplex(f"rpc-client of {process}" if process else "rpc-client")
+        door = self.source.broker.duplex(f"rpc-client of {process}" if process else "rpc-client")
+        self.door = counted_publishes(door, self.host.tallies)
         self.door.declare((exchange,))
         self.door.subscribe(
             Subscription(self.queue, PREFETCH, self.on_reply, on_lost=self.on_lost, delete_at_stop=True)
@@ -130,7 +133,7 @@ class ReplyDoor(SharedDoor):
         if seconds < math.inf:
             headers[DEADLINE] = int((now + seconds) * 1000)
         span = calling(service, method, headers)
-        call = RPCFuture(service, method, new_identifier(), seconds, self.pending)
+        call = self.new_call(service, method, seconds)
         properties = request_properties(
             headers,
             correlation_id=call.correlation_id,
@@ -147,6 +150,16 @@ class ReplyDoor(SharedDoor):
             raise
         if span is not None:
             span.follow(call)
+        return call
+
+    def new_call(self, service: str, method: str, seconds: float) -> RPCFuture:
+        """A call, counted where things are counted."""
+        tallies = self.host.tallies
+        if tallies is None:
+            return RPCFuture(service, method, new_identifier(), seconds, self.pending)
+        cells = tallies.rpc_method(service, method)
+        call = RPCFuture(service, method, new_identifier(), seconds, CountingKeeper(self.pending, cells))
+        count_end(call, cells)
         return call
 
     def seconds_for(self, service: str, method: str, timeout: float | None, left: float) -> float:

@@ -223,6 +223,14 @@ class Door(Protocol):
     def ready(self) -> bool:
         """Whether it is connected with everything declared (and its consumers registered) right now."""
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes no messages on it for now (a memory or disk alarm)."""
+
+    @property
+    def turns(self) -> bool:
+        """Whether its thread does its work; True also while it connects again, before it starts and after it ends."""
+
     def wait_ready(self, deadline: float) -> bool:
         """Wait until `ready`, until refused, or until ``deadline`` (``time.monotonic()`` seconds).
 

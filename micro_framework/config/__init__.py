@@ -8,6 +8,7 @@ and takes passwords out of whatever is shown, `spelling` finds the word that was
 from micro_framework.config.settings import (
     NO_DEADLINE,
     ContextSettings,
+    MetricsSettings,
     SerializerSettings,
     Settings,
     WebSocketSettings,
@@ -18,6 +19,7 @@ from micro_framework.config.uris import redact, redact_uri
 __all__ = [
     "NO_DEADLINE",
     "ContextSettings",
+    "MetricsSettings",
     "SerializerSettings",
     "Settings",
     "WebSocketSettings",

@@ -131,7 +131,7 @@ KEYS = (
     Key("WEBSOCKET_IP", text, "'0.0.0.0'"),
     Key("WEBSOCKET_PORT", whole(0, 65535), "8765"),
     Key("WEBSOCKET", Section(WEBSOCKET_KEYS), "{MAX_CONNECTIONS: 200}"),
-    Key("ENABLE_METRICS", flag, "false", not_built=bool),
+    Key("ENABLE_METRICS", flag, "false"),
     Key("METRICS", Section(METRICS_KEYS), "{PORT: 8000}"),
     Key("LOGGING", logging, "{version: 1, root: {level: INFO}}"),
 )

@@ -10,7 +10,7 @@ from micro_framework.config.reading import Reading
 from micro_framework.config.spelling import nearest
 from micro_framework.exceptions import ConfigError
 
-__all__ = ["NO_DEADLINE", "ContextSettings", "SerializerSettings", "Settings", "WebSocketSettings"]
+__all__ = ["NO_DEADLINE", "ContextSettings", "MetricsSettings", "SerializerSettings", "Settings", "WebSocketSettings"]
 
 NO_DEADLINE = math.inf
 """`Settings.rpc_timeout` where the configuration says that a call has no deadline."""
@@ -50,6 +50,14 @@ class WebSocketSettings:
     max_connections: int = 200
     max_size: int = 1_048_576
     ssl: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """The ``METRICS`` section: where metrics, health and the status page are; port 0 is any free one."""
+
+    host: str = "0.0.0.0"
+    port: int = 8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +102,8 @@ class Settings:
     websocket_ip: str = "0.0.0.0"
     websocket_port: int = 8765
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
+    enable_metrics: bool = False
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     logging: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @classmethod
@@ -132,6 +142,7 @@ def attributes(values: dict[str, Any]) -> dict[str, Any]:
     serializers = values.get("SERIALIZERS", {}).items()
     arguments["serializers"] = {name: SerializerSettings(**entry) for name, entry in serializers}
     arguments["websocket"] = WebSocketSettings(**{k.lower(): v for k, v in values.get("WEBSOCKET", {}).items()})
+    arguments["metrics"] = MetricsSettings(**{k.lower(): v for k, v in values.get("METRICS", {}).items()})
     arguments.setdefault("accept", (arguments.get("serializer", "json"),))
     return arguments
 

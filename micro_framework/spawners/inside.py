@@ -29,6 +29,8 @@ from micro_framework.dependencies import Dependency
 from micro_framework.exceptions import NotPicklable
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, in_start_order, perform
 from micro_framework.logs import during_call
+from micro_framework.metrics.reporting import Reporting
+from micro_framework.metrics.tallies import Tallies
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.channel import Channel
 from micro_framework.spawners.crossing import Request, pack_answer, unpack_call, unpack_request
@@ -168,7 +170,8 @@ class Reporter:
     """Tells the service what it did not ask for. Thread safe.
 
     A report is a pickled tuple of built-in types: ``("started", warnings)``, ``("ready", None)``, ``("problems",
-    texts)``, ``("failed", failure)`` for a set-up that raised, ``("refused", failure)`` for what ends the service.
+    texts)``, ``("metrics", snapshot)``, ``("failed", failure)`` for a set-up that raised, ``("refused", failure)`` for
+    what ends the service.
 
     Args:
         name: The name of this process.
@@ -236,6 +239,8 @@ class Inhabitants:
         self.clock = SystemClock()
         self.lifecycle = Lifecycle()
         self.shared = SharedExtensions()
+        self.tallies = Tallies() if blueprint.settings.enable_metrics else None
+        self.reporting = Reporting(self.report)
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.announced = threading.Lock()  # taken for good by the first announcement
@@ -284,6 +289,7 @@ class Inhabitants:
             self.lifecycle,
             self.shared,
             self.reporter.name,
+            self.tallies,
         )
 
     def start(self) -> None:
@@ -304,6 +310,8 @@ class Inhabitants:
         self.reporter.tell("started", self.warnings)
         self.is_up = True
         self.announce()
+        if self.tallies is not None:
+            self.reporting.start()
 
     def is_ready(self) -> bool:
         """Whether everything is connected right now."""
@@ -323,6 +331,12 @@ class Inhabitants:
                 extension.stop()
             except Exception:
                 logger.exception("%s could not be stopped cleanly", extension)
+        self.reporting.stop()  # last: what the extensions did at their end counts too
+
+    def report(self) -> None:
+        """Tell the service what has been counted here."""
+        if self.tallies is not None:
+            self.reporter.tell("metrics", self.tallies.snapshot().plain())
 
     def run(self, request: Request) -> bytes:
         """Run what is asked for; the answer, whatever happens."""

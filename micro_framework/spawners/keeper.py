@@ -26,6 +26,7 @@ from typing import Any
 
 from micro_framework.exceptions import DeclarationError, MicroFrameworkError, SetupFailed, WorkerDied
 from micro_framework.extensions import Lifecycle
+from micro_framework.metrics.snapshots import Snapshot, Sources
 from micro_framework.spawners.child import Child, shared_file
 from micro_framework.spawners.failures import Failure, rebuilt
 from micro_framework.workers import Abandoned, DependencyFailure
@@ -89,6 +90,7 @@ class Keeper:
         self.requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.failure: BaseException | None = None
         self.abandoning = False
+        self.sources = Sources()  # what the processes have counted
         # Below: the keeper's thread alone.
         self.children: list[Child] = []
         self.worked: set[int] = set()  # slots of which a process has come to work
@@ -322,6 +324,8 @@ class Keeper:
         match report:
             case ("started", warnings):
                 self.started(child, warnings)
+            case ("metrics", plain):
+                self.sources.heard(str(child), Snapshot.of(plain))
             case ("ready", _):
                 self.were_ready.add(child.slot)
                 self.lifecycle.notify()
@@ -378,6 +382,7 @@ class Keeper:
             pass
         self.hear(child)
         self.bury(child)
+        self.sources.gone(str(child))
         how = WorkerDied.ending(child.process.returncode)
         if child.retired:
             return

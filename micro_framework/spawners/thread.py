@@ -110,6 +110,10 @@ class ThreadSpawner:
             self.jobs.put(None)
         return [entry[0].label for entry in abandoned if entry is not None] + waiting
 
+    def ended_threads(self) -> list[str]:
+        """The names of workers that have ended, which none does before `finish_waiting`."""
+        return [thread.name for thread in self.threads if self.started and not thread.is_alive()]
+
     def join(self, deadline: float) -> None:
         """Wait for the threads until a deadline (``time.monotonic()`` seconds), but not for the calling one."""
         for thread in self.threads:

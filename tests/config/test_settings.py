@@ -6,7 +6,14 @@ import pickle
 
 import pytest
 
-from micro_framework.config import NO_DEADLINE, ContextSettings, SerializerSettings, Settings, WebSocketSettings
+from micro_framework.config import (
+    NO_DEADLINE,
+    ContextSettings,
+    MetricsSettings,
+    SerializerSettings,
+    Settings,
+    WebSocketSettings,
+)
 from micro_framework.exceptions import ConfigError
 
 DEFAULTS = {
@@ -38,6 +45,8 @@ DEFAULTS = {
     "parent_calls_tracked": 10,
     "auto_delete_event_exchanges": False,
     "declare_event_exchanges": True,
+    "enable_metrics": False,
+    "metrics": MetricsSettings("0.0.0.0", 8000),
     "websocket_ip": "0.0.0.0",
     "websocket_port": 8765,
     "websocket": WebSocketSettings(),
@@ -86,6 +95,8 @@ def test_defaults_are_the_contract():
         ({"serializer": "pickle", "ACCEPT": ["json", "pickle"]}, "accept", ("json", "pickle")),
         ({"AMQP_SSL": {"ca_certs": "x"}}, "amqp_ssl", {"ca_certs": "x"}),
         ({"PROCESSES": 1, "DEAD_LETTER": False, "ENABLE_METRICS": False}, "dead_letter", False),
+        ({"ENABLE_METRICS": True}, "metrics", MetricsSettings("0.0.0.0", 8000)),
+        ({"METRICS": {"HOST": "127.0.0.1", "PORT": 0}}, "metrics", MetricsSettings("127.0.0.1", 0)),
         ({"LOGGING": {"root": {}}}, "logging", {"version": 1, "disable_existing_loggers": False, "root": {}}),
         ({"WEBSOCKET_PORT": 1, "WEB_SERVER_ADDRESS": "0.0.0.0:8000"}, "max_workers", 10),
     ],
@@ -125,27 +136,15 @@ def test_all_problems_come_in_one_message():
             "AMQP_URI": "redis://u:hunter2@h",
             "AMQP_URL": "x",
             "CONTEXTS": {"slow": {"MAX_WORKERS": 0}},
-            "ENABLE_METRICS": True,
+            "METRICS": {"PORT": 70000},
         }
     )
     assert len(problems) == 5
-    starts = ("AMQP_URI ", "MAX_WORKERS is '10'", "ENABLE_METRICS=True is not built yet", "CONTEXTS.slow.MAX_WORKERS")
+    starts = ("AMQP_URI ", "MAX_WORKERS is '10'", "METRICS.PORT is 70000", "CONTEXTS.slow.MAX_WORKERS")
     for start in starts:
         assert any(problem.startswith(start) for problem in problems), start
     assert "did you mean AMQP_URI?" in problems[-1]
     assert "hunter2" not in "".join(problems)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("ENABLE_METRICS", True),
-    ],
-)
-def test_what_is_not_built_is_refused_by_name(key, value):
-    (problem,) = problems_of({key: value})
-    assert problem.startswith(key)
-    assert "is not built yet in this version" in problem
 
 
 @pytest.mark.parametrize(

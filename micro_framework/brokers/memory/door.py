@@ -63,6 +63,14 @@ class MemoryDoor(ABC):
     def ready(self) -> bool:
         return self._ready
 
+    @property
+    def blocked(self) -> bool:
+        return False
+
+    @property
+    def turns(self) -> bool:
+        return self._thread is None or self._stopped or self._refused or self._thread.is_alive()
+
     def wait_ready(self, deadline: float) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: self.ready or self._refused or self._stopped, seconds_until(deadline))

@@ -47,6 +47,14 @@ CLOSE_SECONDS = 5.0
 """Longest wait for the broker's answer to a polite close."""
 
 
+LONGEST_TURN = 90.0
+"""Seconds that the reading thread may need to come around: one attempt to connect, with all its waits, is shorter."""
+
+
+def nothing() -> None:
+    """What `Link.turns` gives the thread to do."""
+
+
 class LinkOwner(Protocol):
     """What a link asks of the door it belongs to."""
 
@@ -119,6 +127,8 @@ class Link:
         self.trouble = "not connected yet"
         self._standstill: tuple[float, float] | None = None  # of the connection that was lost last
         self.forked = False
+        self._pulse: Job | None = None
+        self._pulse_at = 0.0
         open_links.add(self)
 
     # What any thread may ask.
@@ -173,6 +183,20 @@ class Link:
             Exception: Whatever went wrong.
         """
         return self._endpoints.connect_apart(name)
+
+    @property
+    def turns(self) -> bool:
+        """Whether its thread gets through its work: what it was given to do the last time this was asked is done.
+
+        It is while it connects again; only a thread that has ended by mistake, or done nothing for `LONGEST_TURN`
+        seconds, does not turn.
+        """
+        if self._thread is None or self.over:
+            return True
+        if self._pulse is None or self._pulse.done.is_set():
+            self._pulse_at = monotonic()
+            self._pulse = self.post(nothing)
+        return self._thread.is_alive() and monotonic() - self._pulse_at < LONGEST_TURN
 
     def wait_ready(self, deadline: float, complete: Callable[[], bool] = lambda: True) -> bool:
         """Wait until ready, refused, stopped, or the deadline.
@@ -469,6 +493,14 @@ class LinkedDoor:
     @property
     def ready(self) -> bool:
         return self._link.ready
+
+    @property
+    def blocked(self) -> bool:
+        return self._link.blocked
+
+    @property
+    def turns(self) -> bool:
+        return self._link.turns
 
     def wait_ready(self, deadline: float) -> bool:
         return self._link.wait_ready(deadline)
