@@ -82,14 +82,6 @@ def test_an_unmodified_service_runs_and_stops(start: Start) -> None:
     assert "ready: orders (1 targets)" in errors
 
 
-def test_copies_run_an_unmodified_service_too(start: Start) -> None:
-    process = start("shop:Orders", "-d", "WORD=twice", "-d", "PROCESSES=2")
-    process.expect("ticked twice twice")
-    process.send(signal.SIGTERM)
-    code, errors = process.end()
-    assert code == 0, errors
-
-
 def test_copies_share_the_port_of_a_web_service(start: Start) -> None:
     address = f"127.0.0.1:{free_port()}"
     process = start("shop:Web", "-d", f"WEB_SERVER_ADDRESS={address}", "-d", "PROCESSES=2")
