@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from micro_framework.copies import Copy
     from micro_framework.runner import Runner
 
-__all__ = ["build", "run", "run_copy", "runner_for"]
+__all__ = ["build", "logging_of", "run", "run_copy", "runner_for"]
 
 NAMEKO_HOST = "nameko_compat.hosting"
 """What hosts unmodified Nameko services; the package above this one, named and only imported when it is asked for."""
