@@ -11,6 +11,7 @@ __all__ = [
     "DROPPED",
     "EVENTLET",
     "FORMS",
+    "HOSTS",
     "KINDS",
     "MOVED",
     "Form",
@@ -163,6 +164,10 @@ ABSENT_MODULES: Mapping[str, str] = {
     "nameko.utils.concurrency": "it works on green threads; use concurrent.futures",
 }
 """Modules that nameko_compat is without, and what to do instead."""
+
+
+HOSTS = ("nameko.containers", "nameko.runners", "nameko.testing.services", "nameko.testing.utils")
+"""Modules whose names work on services with Nameko's names, and not on native ones."""
 
 
 def as_nameko(name: str) -> str:

@@ -14,7 +14,7 @@ from libcst import helpers, matchers, metadata
 
 from micro_framework.migration.arguments import Given, planned
 from micro_framework.migration.grading import Finding, declared, decorators, module_findings, staying
-from micro_framework.migration.names import COMPAT, FORMS, MOVED, as_nameko, is_absent, is_nameko
+from micro_framework.migration.names import COMPAT, FORMS, HOSTS, MOVED, as_nameko, is_absent, is_nameko
 from micro_framework.migration.reading import ReadModule
 from micro_framework.migration.source import UnreadableError, why_not_parsed
 from micro_framework.migration.tree import Tree
@@ -61,10 +61,20 @@ def rewritten(tree: Tree, goal: Goal) -> Iterator[Rewritten]:
     stays = staying(tree) if goal == "native" else {}
     for module in tree.modules.values():
         notes = [(finding.line, finding.text) for finding in module_findings(module)]
+        if goal == "native":
+            notes += host_notes(module)
         edits = dict(edits_of(tree, module, stays, notes)) if goal == "native" else {}
         if edits or module.mentions_nameko:
             moves = goal == "native" and not any(each.full_name in stays for each in module.classes.values())
             yield rewritten_module(module, edits, notes, native=goal == "native", moves=moves)
+
+
+def host_notes(module: ReadModule) -> Iterator[tuple[int, str]]:
+    """What runs or tests services in Nameko's way, and does not know native ones."""
+    for full in dict.fromkeys(module.imports.values()):
+        if full.startswith(HOSTS):
+            instead = "for native ones use Runner or micro_framework.testing"
+            yield 1, f"{full} works on services with Nameko's names only; {instead}"
 
 
 def edits_of(
