@@ -53,23 +53,33 @@ COMPAT = [
         "try:\r\n\timport nameko_compat\r\nexcept ImportError: pass",
     ),
 ]
+BOTH = """from {0}.rpc import rpc
+from {0}.web.handlers import http
+class A:
+    @rpc
+    @http('GET', '/')
+    def f(self): pass
+"""
+TAKEN = """from nameko.rpc import rpc
+RPCListener = 1
+class A:
+    @rpc
+    def f(self): return RPCListener
+"""
+TAKEN_AFTER = """from micro_framework.amqp.entrypoints import RPCListener as NativeRPCListener
+RPCListener = 1
+class A:
+    @NativeRPCListener()
+    def f(self): return RPCListener
+"""
 NATIVE = [
     (
         "from nameko.rpc import rpc\nclass A:\n    @rpc\n    def f(self): pass\n",
-        LISTENER + "class A:\n    @RPCListener()\n    def f(self): pass\n",
+        f"{LISTENER}class A:\n    @RPCListener()\n    def f(self): pass\n",
     ),
-    (
-        "from nameko.rpc import rpc\nRPCListener = 1\nclass A:\n    @rpc\n    def f(self): return RPCListener\n",
-        "from micro_framework.amqp.entrypoints import RPCListener as NativeRPCListener\n"
-        "RPCListener = 1\nclass A:\n    @NativeRPCListener()\n    def f(self): return RPCListener\n",
-    ),
-    (
-        "from nameko.rpc import rpc\nfrom nameko.web.handlers import http\nclass A:\n    @rpc\n    @http('GET', '/')\n    def f(self): pass\n",
-        "from nameko_compat.rpc import rpc\nfrom nameko_compat.web.handlers import http\nclass A:\n    @rpc\n    @http('GET', '/')\n    def f(self): pass\n",
-    ),
+    (TAKEN, TAKEN_AFTER),
+    (BOTH.format("nameko"), BOTH.format("nameko_compat")),
 ]
-
-
 TEXTS = [SERVICE, SERVICE.replace("\n", "\r\n"), INTEROP.read_text(), *(text for text, _ in [*COMPAT, *NATIVE])]
 
 
