@@ -27,13 +27,17 @@ __all__ = [
     "AS_IT_IS",
     "BY_HAND",
     "BY_IMPORT",
+    "Declared",
     "Dependency",
     "Entrypoint",
     "Finding",
     "Method",
     "Report",
     "Service",
+    "declared",
+    "decorators",
     "graded",
+    "module_findings",
     "staying",
 ]
 
