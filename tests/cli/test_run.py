@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from micro_framework import __version__
-from micro_framework.cli import NOT_BUILT, main
+from micro_framework.cli import main
 
 SECONDS = 40
 
@@ -140,14 +140,6 @@ def test_help_loads_no_engine():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=SECONDS, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("command", NOT_BUILT)
-def test_a_promised_command_says_on_one_line_that_it_is_not_built_yet(command):
-    result = CliRunner().invoke(main, [command, "some", "arguments"])
-    assert result.exit_code == 2
-    there_is = ", ".join(sorted(main.commands))
-    assert result.stderr == f"Error: '{command}' is not built yet in this version; there is: {there_is}\n"
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--no-such-option", "x"], ["fly"]])
