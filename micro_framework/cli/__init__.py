@@ -22,6 +22,7 @@ from micro_framework.cli.show_config import show_config
 
 __all__ = ["main"]
 
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="micro-framework", message="%(prog)s %(version)s")
 def main() -> None:
