@@ -47,6 +47,7 @@ CHAINS = [
     ["amqp", "brokers"],
     ["websocket", "rpc"],
     ["testing", "standalone"],
+    ["cli", "migrate"],
     ["__main__", "cli", "standalone"],
 ]
 # Nothing on floors 0 and 1 waits, asks the clock or talks to anybody.

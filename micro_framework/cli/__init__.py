@@ -14,6 +14,7 @@ from micro_framework.cli.call import call, emit
 from micro_framework.cli.dead_letters import dead_letters
 from micro_framework.cli.demo import demo
 from micro_framework.cli.errors import WrongUsageError
+from micro_framework.cli.migrate import migrate
 from micro_framework.cli.routes import routes
 from micro_framework.cli.run import run
 from micro_framework.cli.shell import shell
@@ -21,7 +22,7 @@ from micro_framework.cli.show_config import show_config
 
 __all__ = ["NOT_BUILT", "Commands", "main"]
 
-NOT_BUILT = ("check", "migrate")
+NOT_BUILT = ("check",)
 """Commands that are promised and that this version does not have."""
 
 
@@ -43,5 +44,5 @@ def main() -> None:
     """Run class-based services on RabbitMQ, wire-compatible with Nameko."""
 
 
-for command in (run, routes, call, emit, shell, show_config, dead_letters, demo):
+for command in (run, routes, call, emit, shell, show_config, dead_letters, migrate, demo):
     main.add_command(command)
