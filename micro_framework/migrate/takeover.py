@@ -162,6 +162,10 @@ class Takeover:
         seen = state.queue(self.names.old)
         return [f"{self.names.old} has {seen.consumers} consumers"] if seen.consumers else []
 
+    def no_old_consumers(self, state: State) -> list[str]:
+        """None of them."""
+        return [] if state.queue(self.names.old).consumers else ["the old side is down"]
+
     def in_use(self, state: State) -> list[str]:
         """What still uses the new queue."""
         names, new = self.names, state.queue(self.names.new)
@@ -351,7 +355,9 @@ class Takeover:
 
     def configuration_problems(self, state: State) -> list[str]:
         """Old replicas that would bind their queue to the main exchange again, at their next reconnect."""
-        answers = self.configurations(state)
+        if self.lasting(self.no_old_consumers):
+            return []
+        answers = self.configurations(self.state())
         if answers is None:
             return []
         restart = f"restart them with rpc_exchange: {self.names.side}; with the binding entry that comes before a move"

@@ -78,9 +78,10 @@ def plain_side(vhost: VHost, executed: Executed):  # type: ignore[no-untyped-def
 class Callers:
     """Threads that call all methods, one call after the other, until the block ends; every answer is kept."""
 
-    def __init__(self, vhost: VHost, threads: int = 3, methods: Sequence[str] = METHODS) -> None:
+    def __init__(self, vhost: VHost, threads: int = 3, methods: Sequence[str] = METHODS, prefix: str = "") -> None:
         self.vhost = vhost
         self.methods = methods
+        self.prefix = prefix
         self.ended = threading.Event()
         self.answers: list[tuple[str, object]] = []
         self.threads = [
@@ -103,7 +104,7 @@ class Callers:
             count = 0
             while not self.ended.is_set():
                 count += 1
-                call = f"{number}-{count}"
+                call = f"{self.prefix}{number}-{count}"
                 try:
                     answer: object = rpc.orders[self.methods[count % len(self.methods)]](call)
                 except Exception as error:  # noqa: BLE001 - the test looks at it

@@ -17,6 +17,7 @@ def test_each_stage_is_told(vhost: VHost, takeover: Takeover, names: Names) -> N
         takeover.prepare("policy")
         assert "everything runs on the old side" in "\n".join(lines(takeover))
         takeover.move(["alpha"])
+        vhost.wait_for_consumers(names.old)
         found = list(lines(takeover))
     assert "  orders.alpha: new side" in found
     assert "  orders.beta: old side" in found
