@@ -17,6 +17,7 @@ __all__ = [
     "declare_queue",
     "delete_exchange",
     "delete_queue",
+    "quoted",
     "set_policy",
     "unbind",
 ]
@@ -82,6 +83,7 @@ class Operation:
 
 
 def quoted(name: str) -> str:
+    """A name as a part of a path."""
     return quote(name, safe="")
 
 

@@ -26,9 +26,10 @@ from micro_framework.migrate.probes import Answers, arriving, offered, old_confi
 from micro_framework.migrate.state import State, read_state
 from micro_framework.wire.takeover import Names
 
-__all__ = ["Refused", "Takeover"]
+__all__ = ["ANSWER_SECONDS", "Refused", "Takeover"]
 
 ANSWER_SECONDS = 5.0
+"""How long the replicas of a side may take to answer."""
 STAY_SECONDS = 1.0
 LAG_SECONDS = 10.0
 """What the management API may lag behind: it collects figures every 5 s."""

@@ -4,7 +4,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from micro_framework.migrate.takeover import Takeover
+from micro_framework.migrate.operations import Binding, bind
+from micro_framework.migrate.takeover import Refused, Takeover
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.takeover import Names
 from tests.migrate.sides import Callers, Executed, new_side, old_side, plain_side
