@@ -1,6 +1,7 @@
 """A real Nameko service is taken over under calls, with replicas that start with the old configuration meanwhile."""
 
 import contextlib
+import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,15 +22,18 @@ __all__ = ["managed", "management", "names", "said", "takeover", "vhost"]  # fix
 pytestmark = [pytest.mark.kills_broker, pytest.mark.fault, pytest.mark.timeout(300)]
 
 SERVICE = "taken_orders:Orders"
+EVERY_CASE = [(version, entry) for entry in ("policy", "binding") for version in NAMEKO_VERSIONS]
+CASES = EVERY_CASE if "MF_SOAK" in os.environ else [EVERY_CASE[0], EVERY_CASE[-1]]
+"""Each version and each entry once; all four with MF_SOAK."""
 
 
-@pytest.fixture(params=NAMEKO_VERSIONS)
-def real(request: pytest.FixtureRequest, vhost: VHost) -> Iterator[Nameko]:
-    with contextlib.closing(Nameko(request.param, vhost)) as nameko:
+@pytest.fixture
+def real(version: str, vhost: VHost) -> Iterator[Nameko]:
+    with contextlib.closing(Nameko(version, vhost)) as nameko:
         yield nameko
 
 
-@pytest.mark.parametrize("entry", ["policy", "binding"])
+@pytest.mark.parametrize(("version", "entry"), CASES)
 def test_a_nameko_service_is_taken_over_while_it_is_called(
     real: Nameko,
     takeover: Takeover,
