@@ -28,7 +28,7 @@ FLOORS = {
         *["assembly", "services", "measured", "routes", "workers", "spawners", "observed"],
         *["observe", "amqp", "websocket", "rpc", "brokers"],
     ],
-    4: ["standalone", "testing", "cli", "migrate", "__main__"],
+    4: ["standalone", "testing", "cli", "takeover", "__main__"],
 }
 # On one floor, a room may import from the rooms after it in its chain.
 CHAINS = [
@@ -53,6 +53,7 @@ CHAINS = [
     ["amqp", "brokers"],
     ["websocket", "rpc"],
     ["testing", "standalone"],
+    ["cli", "takeover"],
     ["__main__", "cli", "standalone"],
 ]
 # Nothing on floors 0 and 1 waits, asks the clock or talks to anybody.

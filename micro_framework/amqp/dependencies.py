@@ -1,4 +1,7 @@
-"""What targets send with, and with it the running call's context data: `Producer`, `Publisher` and the RPC proxies."""
+"""What targets send with, and with it the running call's context data: `Producer`, `Publisher` and the RPC proxies.
+
+`LegacyService` takes a class's methods over from Nameko (`micro_framework.amqp.takeover`).
+"""
 
 import time
 from collections import deque
@@ -10,6 +13,7 @@ from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.calls import ClusterRPCProxy, RPCProxy
 from micro_framework.amqp.doors import PublisherDoor
+from micro_framework.amqp.takeover import LegacyService
 from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_problems, queue_from
 from micro_framework.brokers.port import Confirmation, Publication
 from micro_framework.dependencies import Dependency, RunningCall
@@ -19,7 +23,7 @@ from micro_framework.wire.headers import encode_context
 from micro_framework.wire.messages import PERSISTENT, event_properties, publisher_properties
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["ClusterRPCProxy", "Dispatch", "Producer", "Publish", "Publisher", "RPCProxy"]
+__all__ = ["ClusterRPCProxy", "Dispatch", "LegacyService", "Producer", "Publish", "Publisher", "RPCProxy"]
 
 WINDOW = 1000
 """Publishes of `Dispatch.many` that may wait for their confirms at once: the rate grows little beyond some hundreds."""

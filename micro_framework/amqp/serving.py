@@ -52,6 +52,7 @@ from micro_framework.wire.messages import (
     reply_properties,
 )
 from micro_framework.wire.naming import rpc_exchange, rpc_queue, rpc_routing_key
+from micro_framework.wire.takeover import Names
 
 __all__ = ["RPCListener", "RPCServer"]
 
@@ -82,6 +83,8 @@ class RPCServer(ConsumerDoor):
     """Whose workers answer the requests that are for no target: those of the largest context."""
     strays_context = ""
     """That context."""
+    takeover: Names | None = None
+    """Where the service takes over from a Nameko process; it is told before `setup`."""
 
     def __str__(self) -> str:
         return f"RPC connection of service {self.host.service!r}"
@@ -103,7 +106,7 @@ class RPCServer(ConsumerDoor):
         self.prefetch: dict[str, int] = {}  # by context
         self.contexts: dict[str, str] = {}  # by routing key
         self.lanes: dict[str, Lane] = {}  # by context, where there are several
-        self.queue = rpc_queue(self.host.service, self.exchange)
+        self.queue = self.takeover.new_queue() if self.takeover else rpc_queue(self.host.service, self.exchange)
         self.door.declare((self.exchange,))
 
     def offer(self, route: RouteHandle, host: Host) -> str:
@@ -338,7 +341,12 @@ class RPCListener(Entrypoint):
 
     def described(self) -> dict[str, Any]:
         """The service's queue, and the routing key of this method."""
-        queue = rpc_queue(self.host.service, rpc_exchange(self.host.settings.rpc_exchange))
+        takeover = self.server.takeover
+        queue = (
+            takeover.new_queue()
+            if takeover
+            else rpc_queue(self.host.service, rpc_exchange(self.host.settings.rpc_exchange))
+        )
         own = {"routing_key": rpc_routing_key(self.host.service, self.route.method), "prefetch": self.host.prefetch}
         return {**super().described(), **described_queue(queue), **own}
 

@@ -57,6 +57,7 @@ class Exchange:
         durable: Whether it outlives a restart of the broker.
         auto_delete: Whether the broker drops it with its last binding.
         arguments: Further arguments of the declaration.
+        bindings: What leads into it from other exchanges; those are declared before it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Exchange:
     durable: bool = True
     auto_delete: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    bindings: tuple["Binding", ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

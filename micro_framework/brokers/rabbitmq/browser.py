@@ -71,6 +71,20 @@ class RabbitMQBrowser(LinkedDoor):
         finally:
             self._taken = self._lost = False
 
+    def unbind(self, queue: str, exchange: str, routing_key: str, deadline: float) -> None:
+        """Take a binding away; where there is none, nothing happens. Not part of the port: only RabbitMQ has takeovers.
+
+        Args:
+            queue: The queue's name.
+            exchange: The exchange's name.
+            routing_key: The binding key.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            BrokerError: No connection, no answer in time, no permission, or no such queue or exchange.
+        """
+        self._ask(lambda connection: unbind(connection, queue, exchange, routing_key), deadline)
+
     def _ask(self, question: Callable[[LinkConnection], T], deadline: float) -> T:
         answers: list[T] = []
         errors: list[Exception] = []
@@ -203,3 +217,10 @@ def count_of(connection: LinkConnection, queue: str) -> int | None:
         return None
     channel.close()
     return found
+
+
+def unbind(connection: LinkConnection, queue: str, exchange: str, routing_key: str) -> bool:
+    channel: Any = connection.channel()
+    channel.queue_unbind(queue, exchange, routing_key)
+    channel.close()
+    return True

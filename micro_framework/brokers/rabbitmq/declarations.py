@@ -76,6 +76,9 @@ class Declarer:
         for exchange in exchanges:
             if exchange.name:  # the default exchange cannot be declared
                 self._exchange(exchange)
+            for binding in exchange.bindings:
+                self.exchanges((binding.exchange,))
+                self.channel.exchange_bind(exchange.name, binding.exchange.name, binding.routing_key)
 
     def _exchange(self, exchange: Exchange) -> None:
         try:

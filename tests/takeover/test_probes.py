@@ -1,0 +1,32 @@
+"""Questions to both sides that run no user code."""
+
+import pytest
+
+from micro_framework.takeover.management import Management
+from micro_framework.takeover.probes import offered, old_configurations
+from micro_framework.takeover.procedure import Takeover
+from micro_framework.testing.broker_state import VHost
+from micro_framework.wire.takeover import Names
+from tests.takeover.sides import Executed, new_side, old_side
+
+pytestmark = [pytest.mark.kills_broker, pytest.mark.timeout(120)]
+
+
+def test_replicas_tell_their_configuration_and_run_nothing(
+    vhost: VHost, takeover: Takeover, management: Management, names: Names
+) -> None:
+    executed = Executed()
+    with old_side(vhost, executed):
+        takeover.prepare("binding")
+        with old_side(vhost, executed, names.side):
+            mixed = old_configurations(management, names, 16, 20)
+        old = old_configurations(management, names, 8, 20)
+    assert mixed.side + mixed.main == 16
+    assert min(mixed.side, mixed.main) > 0
+    assert (old.side, old.main) == (0, 8)
+    assert executed.runs == []
+
+
+def test_the_new_side_tells_its_methods(vhost: VHost, management: Management, names: Names) -> None:
+    with old_side(vhost, Executed()), new_side(vhost, Executed()):
+        assert offered(management, names, 20) == {"alpha", "beta"}

@@ -1,0 +1,114 @@
+"""The whole life of a takeover on a real broker, under calls: each is answered once and runs once."""
+
+from contextlib import ExitStack
+
+import pytest
+
+from micro_framework.takeover.operations import Binding, bind
+from micro_framework.takeover.procedure import Refused, Takeover
+from micro_framework.testing.broker_state import VHost
+from micro_framework.wire.takeover import Names
+from tests.takeover.sides import Callers, Executed, new_side, old_side, plain_side
+
+pytestmark = [pytest.mark.kills_broker, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def executed() -> Executed:
+    return Executed()
+
+
+@pytest.mark.parametrize("entry", ["policy", "binding"])
+def test_every_call_is_answered_once_and_runs_once_from_prepare_to_finish(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed, entry: str
+) -> None:
+    with ExitStack() as old, ExitStack() as new, old_side(vhost, executed) as first:
+        with Callers(vhost) as callers:
+            callers.wait_for_more()
+            takeover.prepare(entry)
+            callers.wait_for_more()
+            old.enter_context(old_side(vhost, executed, names.side))
+            first.stop()
+            new.enter_context(new_side(vhost, executed))
+            callers.wait_for_more()
+            takeover.move(["alpha"])
+            callers.wait_for_more()
+            assert takeover.state().keys == ["orders.alpha"]
+            takeover.back(["alpha"])
+            callers.wait_for_more()
+            takeover.move(["alpha", "beta"])
+            callers.wait_for_more()
+            takeover.rollback()
+            assert takeover.state().keys == []
+            callers.wait_for_more()
+            takeover.move(["beta", "alpha"])
+            callers.wait_for_more()
+            takeover.finish(0.5)
+            vhost.wait_until_drained(names.old)
+            old.close()
+            takeover.finish(0.5)
+            new_plain = ExitStack()
+            new_plain.enter_context(plain_side(vhost, executed))
+            callers.wait_for_more()
+        new.close()
+        takeover.finish(0.5)
+        new_plain.close()
+    failed = [each for each in callers.answers if each[1] not in ("old", "new", "plain")]
+    assert failed == []
+    assert {answer for _, answer in callers.answers} == {"old", "new", "plain"}
+    assert executed.counts() == {call: 1 for call, _ in callers.answers}
+    left = {name for name in vhost.exchanges() if "orders" in name or "legacy" in name or "entry" in name}
+    assert left == set()
+    assert [str(each.source) for each in vhost.bindings() if each.destination == names.old] == [names.main]
+
+
+def test_what_would_strand_or_lose_calls_is_refused(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed
+) -> None:
+    with pytest.raises(Refused, match="there is no queue rpc-orders"):
+        takeover.prepare("policy")
+    with old_side(vhost, executed):
+        with pytest.raises(Refused, match="is not prepared"):
+            takeover.move(["alpha"])
+        takeover.prepare("policy")
+        with pytest.raises(Refused, match="is prepared with the policy entry"):
+            takeover.prepare("binding")
+        with pytest.raises(Refused, match="start the new class"):
+            takeover.move(["alpha"])
+        with new_side(vhost, executed):
+            with pytest.raises(Refused, match="no method 'gamma'; it has alpha, beta"):
+                takeover.move(["gamma"])
+            takeover.move(["alpha"])
+            with Callers(vhost, 1, ["beta"]), pytest.raises(Refused, match="calls came to the old side: beta"):
+                takeover.finish(1)
+    assert takeover.state().keys == ["orders.alpha"]
+
+
+def test_a_plan_changes_nothing_and_prints_a_line_for_operators(
+    vhost: VHost, names: Names, takeover: Takeover, executed: Executed, said: list[str]
+) -> None:
+    takeover.plan = True
+    with old_side(vhost, executed):
+        before = takeover.state().bindings
+        takeover.prepare("policy")
+        assert takeover.state().bindings == before
+        assert names.gate not in vhost.exchanges()
+    assert any("rabbitmqctl set_policy" in line for line in said)
+    assert all(line.startswith(("would ", "    ")) for line in said)
+
+
+def test_a_stray_replica_is_healed_and_nothing_runs_twice(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed
+) -> None:
+    def direct(_: VHost) -> bool:
+        return any((each.source, each.destination) == (names.main, names.old) for each in vhost.bindings())
+
+    with old_side(vhost, executed), new_side(vhost, executed), Callers(vhost) as callers:
+        takeover.prepare("policy")
+        takeover.move(["alpha"])
+        callers.wait_for_more()
+        takeover.perform([bind(Binding(names.main, names.all_methods, names.old))])
+        vhost.wait_for(lambda _: not direct(vhost), what="the binding to go")
+        callers.wait_for_more()
+    assert [each for each in callers.answers if each[1] not in ("old", "new")] == []
+    assert executed.counts() == {call: 1 for call, _ in callers.answers}
