@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def module_names() -> list[str]:
     )
 
 
+@cache
 def source_of(name: str) -> ast.Module:
     module = importlib.import_module(name)
     assert module.__file__ is not None
@@ -66,6 +68,7 @@ def imported_elsewhere(name: str, module: str) -> bool:
     return any((source, each) == (module, name) for _, source, each in cross_imports())
 
 
+@cache
 def cross_imports() -> list[tuple[str, str, str]]:
     known = set(module_names())
     return [
