@@ -9,7 +9,7 @@ import pytest
 
 from micro_framework.signals import STOP_SIGNALS, SignalWatch
 
-SECONDS = 20
+SECONDS = 40
 
 PROGRAM = """
 import queue, sys

@@ -11,7 +11,7 @@ from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.cli import main
 from micro_framework.testing import running
 
-SECONDS = 20
+SECONDS = 40
 
 
 def invoke(*arguments: str) -> Result:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from micro_framework import __version__
 from micro_framework.cli import NOT_BUILT, main
 
-SECONDS = 20
+SECONDS = 40
 
 ORDERS = """
     import sys
