@@ -4,14 +4,13 @@ import datetime as dt
 import logging
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from kombu import Exchange, Queue
 
-from interop_tests.nameko_process import Nameko, NamekoDriver
+from interop_tests.nameko_process import Nameko, NamekoPeer
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
@@ -19,16 +18,8 @@ from micro_framework.testing.services import running
 EVENTS = 20
 
 
-@dataclass
-class Source:
+class Source(NamekoPeer):
     """Nameko's service `source`, asked by RPC to dispatch."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
 
     def emit(self, event: str, *payloads: Any) -> None:
         """Dispatch, and wait until everybody has handled it."""
