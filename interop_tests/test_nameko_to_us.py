@@ -241,6 +241,7 @@ def test_we_declare_the_old_flags_if_told_so(nameko: Nameko, caplog: pytest.LogC
     service, got = listening("alpha", EventListener("source", "one"))
     old_flags = {"AUTO_DELETE_EVENT_EXCHANGES": True}
     with running(service, config={"AMQP_URI": nameko.vhost.uri, **old_flags}):
+        nameko.vhost.wait_for_consumers(*nameko.vhost.queues())  # or Nameko's would seem to be there with ours
         nameko.run("nameko_services:Source", config=old_flags)
         Source(nameko.driver(), nameko.vhost).emit("one", 1)
     assert got == [1]

@@ -64,7 +64,9 @@ class ManagementAdmin:
             default_queue_type: The type of queues declared without one, ``classic`` or ``quorum``; None: the broker's.
         """
         vhost = name or f"test-{secrets.token_hex(4)}"
-        chosen = {} if default_queue_type is None else {"default_queue_type": default_queue_type}
+        # RabbitMQ 3.10 spells the key in one word; later ones take both.
+        keys = ("defaultqueuetype", "default_queue_type")
+        chosen = {} if default_queue_type is None else dict.fromkeys(keys, default_queue_type)
         self.ask("PUT", f"vhosts/{quote(vhost, safe='')}", chosen)
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         self.ask("PUT", f"permissions/{quote(vhost, safe='')}/{quote(self.user, safe='')}", everything)
