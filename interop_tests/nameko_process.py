@@ -29,6 +29,7 @@ __all__ = [
     "NamekoDriver",
     "NamekoError",
     "NamekoHandlers",
+    "NamekoPeer",
     "NamekoProcess",
     "consumers_of",
     "nameko_python",
@@ -353,15 +354,20 @@ class NamekoDriver(OwnedProcess):
 
 
 @dataclass
-class NamekoHandlers:
-    """The event handlers of Nameko's services, its client, and the broker between us."""
+class NamekoPeer:
+    """Nameko's services, asked through its own client, and the broker between us."""
 
     driver: NamekoDriver
     vhost: VHost
 
     @property
     def config(self) -> dict[str, Any]:
+        """That of a service of ours beside them."""
         return {"AMQP_URI": self.vhost.uri}
+
+
+class NamekoHandlers(NamekoPeer):
+    """The event handlers of Nameko's services."""
 
     def heard(self, marker: object) -> list[str]:
         """The handlers of `nameko_services` that got a payload, sorted."""

@@ -4,14 +4,13 @@ import datetime as dt
 import logging
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from kombu import Exchange, Queue
 
-from interop_tests.nameko_process import Nameko, NamekoDriver
+from interop_tests.nameko_process import Nameko, NamekoPeer
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
@@ -19,16 +18,8 @@ from micro_framework.testing.services import running
 EVENTS = 20
 
 
-@dataclass
-class Source:
+class Source(NamekoPeer):
     """Nameko's service `source`, asked by RPC to dispatch."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
 
     def emit(self, event: str, *payloads: Any) -> None:
         """Dispatch, and wait until everybody has handled it."""
@@ -250,6 +241,7 @@ def test_we_declare_the_old_flags_if_told_so(nameko: Nameko, caplog: pytest.LogC
     service, got = listening("alpha", EventListener("source", "one"))
     old_flags = {"AUTO_DELETE_EVENT_EXCHANGES": True}
     with running(service, config={"AMQP_URI": nameko.vhost.uri, **old_flags}):
+        nameko.vhost.wait_for_consumers(*nameko.vhost.queues())  # or Nameko's would seem to be there with ours
         nameko.run("nameko_services:Source", config=old_flags)
         Source(nameko.driver(), nameko.vhost).emit("one", 1)
     assert got == [1]

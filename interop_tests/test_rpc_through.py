@@ -2,12 +2,11 @@
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from interop_tests.nameko_process import Nameko, NamekoDriver
+from interop_tests.nameko_process import Nameko, NamekoPeer
 from interop_tests.raw_messages import RawCaller, answering, channel_to
 from interop_tests.services.own_services import Hop
 from micro_framework.amqp.calls import RPCProxy
@@ -17,7 +16,6 @@ from micro_framework.amqp.serving import RPCListener
 from micro_framework.dependencies import CallContext
 from micro_framework.exceptions import RPCTimeout
 from micro_framework.standalone import RPCClient
-from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -26,16 +24,8 @@ NAMEKO_US_NAMEKO = ["ours", "theirs"]
 US_NAMEKO_US = ["theirs", "ours"]
 
 
-@dataclass
-class Chain:
+class Chain(NamekoPeer):
     """`theirs` is Nameko's, `ours` is ours; both pass a call on to whom it names next."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
 
 
 @pytest.fixture(scope="module")

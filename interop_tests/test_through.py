@@ -1,19 +1,17 @@
 """Calls that pass through both: Nameko to us to Nameko and back, with what context data and call id stacks become."""
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from interop_tests.nameko_process import Nameko, NamekoDriver
+from interop_tests.nameko_process import Nameko, NamekoPeer
 from interop_tests.raw_messages import publish
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.dependencies import CallContext
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
-from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.services import running
 
 UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
@@ -48,16 +46,8 @@ class Hesitating:
         self.dispatch("passed", payload)
 
 
-@dataclass
-class Chain:
+class Chain(NamekoPeer):
     """Nameko's `source` at the beginning and `witness` at the end."""
-
-    driver: NamekoDriver
-    vhost: VHost
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return {"AMQP_URI": self.vhost.uri}
 
     def witnessed(self, marker: str) -> dict[str, Any]:
         """The one record that the witness has of a payload, once it is there."""

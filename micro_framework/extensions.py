@@ -45,7 +45,7 @@ class Lifecycle:
         self.watcher: Callable[[], None] | None = None
         self.waiting_for_ready: list[Callable[[], None]] | None = []  # None once everything was ready
         self.stop_by = -math.inf
-        """Until when a stop that goes on may wait for what running calls have left, on ``time.monotonic()``."""
+        """Once running calls are given time to finish: until when, on ``time.monotonic()``."""
 
     def when_ready(self, callback: Callable[[], None]) -> None:
         """Call ``callback()`` once everything is ready for the first time, now if it was; it must return at once."""

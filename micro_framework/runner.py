@@ -333,7 +333,6 @@ class Runner:
     def stop_everything(self) -> list[str]:
         """The order of the stop, see the top of this module; returns the abandoned calls."""
         entrypoints = set(self.assembly.entrypoints())
-        self.lifecycle.stop_by = time.monotonic() + self.settings.shutdown_timeout
         self.stop_extensions([extension for extension in self.started if extension in entrypoints])
         abandoned = self.stop_workers()
         self.clock.stop()
@@ -345,7 +344,7 @@ class Runner:
     def stop_workers(self) -> list[str]:
         """Let running calls finish within ``SHUTDOWN_TIMEOUT``, all pools at the same time."""
         spawners = self.assembly.spawners.values()
-        deadline = time.monotonic() + self.settings.shutdown_timeout
+        deadline = self.lifecycle.stop_by = time.monotonic() + self.settings.shutdown_timeout
         for spawner in spawners:
             spawner.finish_waiting()
         return [label for spawner in spawners for label in spawner.stop(deadline)]

@@ -2,11 +2,10 @@
 
 Counted with `threading.setprofile` on every thread of the framework, at RabbitMQ, for many messages and for few; the
 difference is what the messages cost, without start and stop. How many messages come or go in one read or write depends
-on chance, so the bounds leave a fifth above what was measured with the worst of it; a function more for each message on
-a path is seen.
+on chance, so each bound leaves a tenth above the most that was seen, where nothing depends on it a twentieth. Python
+3.12 and 3.13 make fewer calls for the same: their comprehensions are no calls (PEP 709).
 """
 
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.routes import Route
 from micro_framework.runner import Runner
@@ -26,24 +24,32 @@ from micro_framework.testing.broker_state import VHost
 from tests.outside import SECONDS
 
 FEW, MANY = 50, 350
+LEAST = 30
+"""No path costs less: a figure below it means that something was not counted."""
 
 
 class Calls:
-    """Counts the calls of Python functions on threads that begin inside `counted`, each thread for itself."""
+    """Counts the calls of Python functions on threads that begin inside `counted`."""
 
     def __init__(self) -> None:
-        self.by_thread: Counter[int] = Counter()
-        self.by_function: Counter[str] = Counter()
+        # By thread as well, for two threads that add to one number at the same time lose some.
+        self.by_place: Counter[tuple[int, str]] = Counter()
 
     def note(self, frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
-            self.by_thread[threading.get_ident()] += 1
             code = frame.f_code
-            self.by_function[f"{code.co_filename.rpartition('/')[2]}:{code.co_name}"] += 1
+            self.by_place[threading.get_ident(), f"{code.co_filename.rpartition('/')[2]}:{code.co_name}"] += 1
 
     @property
     def total(self) -> int:
-        return self.by_thread.total()
+        return self.by_place.total()
+
+    @property
+    def by_function(self) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for (_, function), count in self.by_place.items():
+            counts[function] += count
+        return counts
 
 
 @contextmanager
@@ -54,16 +60,6 @@ def counted() -> Iterator[Calls]:
         yield calls
     finally:
         threading.setprofile(None)  # type: ignore[arg-type]
-
-
-@contextmanager
-def counted_here(calls: Calls) -> Iterator[None]:
-    """On this thread as well."""
-    sys.setprofile(calls.note)
-    try:
-        yield
-    finally:
-        sys.setprofile(None)
 
 
 def per_message(run: Callable[[int], Calls]) -> tuple[float, str]:
@@ -94,19 +90,14 @@ def consume(vhost: VHost, count: int, routes: int = 1) -> Calls:
     def heard(payload: Any) -> None:
         countdown.one()
 
-    def others() -> list[Route]:
-        return [Route(unheard, EventListener("shop", f"other{number}")) for number in range(routes - 1)]
-
-    def unheard(payload: Any) -> None:
-        raise AssertionError("nothing was sent to it")
-
     listener = Route(heard, EventListener("shop", "sold"))
+    others = [Route(heard, EventListener("shop", f"other{number}")) for number in range(routes - 1)]
     config = {"AMQP_URI": vhost.uri, "SERVICE_NAME": "cost", "MAX_WORKERS": 10}
     with Runner([listener], config):
         pass  # the queue is there
     with EventProducer("shop", vhost.uri) as dispatch:
         dispatch.many([("sold", {"number": number}) for number in range(count)])
-    with counted() as calls, Runner([listener, *others()], config):
+    with counted() as calls, Runner([listener, *others], config):
         assert countdown.over.wait(SECONDS)
     return calls
 
@@ -120,7 +111,6 @@ def publish(vhost: VHost, count: int, threads: int) -> Calls:
 
 class Echo:
     name = "echo"
-    dispatch = Producer()
 
     @RPCListener()
     def echo(self, value: int) -> int:
@@ -141,21 +131,21 @@ def call(vhost: VHost, count: int, callers: int) -> Calls:
 
 def test_consuming_an_event(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count))
-    assert cost < 112, shown
+    assert LEAST < cost < 105, shown
 
 
 def test_consuming_an_event_costs_the_same_beside_many_routes(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count, routes=200))
-    assert cost < 112, shown
+    assert LEAST < cost < 105, shown
 
 
-@pytest.mark.parametrize(("threads", "bound"), [(1, 150), (10, 120)])
+@pytest.mark.parametrize(("threads", "bound"), [(1, 136), (10, 112)])
 def test_publishing_an_event_with_its_confirm(rabbit: VHost, threads: int, bound: float) -> None:
     cost, shown = per_message(lambda count: publish(rabbit, count, threads))
-    assert cost < bound, shown
+    assert LEAST < cost < bound, shown
 
 
-@pytest.mark.parametrize(("callers", "bound"), [(1, 680), (10, 480)])
+@pytest.mark.parametrize(("callers", "bound"), [(1, 620), (10, 445)])
 def test_calling_a_service(rabbit: VHost, callers: int, bound: float) -> None:
     cost, shown = per_message(lambda count: call(rabbit, count, callers))
-    assert cost < bound, shown
+    assert LEAST < cost < bound, shown

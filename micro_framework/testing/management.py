@@ -3,12 +3,14 @@
 Serves test runs that were given an `AMQP_URI`: each test still gets a virtual host of its own, made and
 deleted here with the credentials of that URI, whose user must be an administrator. Message counts are asked for
 with `disable_stats` and `enable_queue_totals`, which reads the queues themselves; the API's statistics, from
-which consumers and connections come, are up to 5 s old.
+which consumers come, are up to 5 s old. Which connections there are it knows at once, and what they call themselves
+only from the statistics, so these are waited for.
 """
 
 import base64
 import json
 import secrets
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -29,6 +31,9 @@ __all__ = ["ManagementAdmin"]
 
 MANAGEMENT_PORT = 15672
 REQUEST_SECONDS = 10
+STATISTICS_SECONDS = 5.0
+"""How often a broker gathers them if nobody has configured it."""
+POLL_SECONDS = 0.05
 NOT_FOUND = 404
 
 
@@ -59,7 +64,9 @@ class ManagementAdmin:
             default_queue_type: The type of queues declared without one, ``classic`` or ``quorum``; None: the broker's.
         """
         vhost = name or f"test-{secrets.token_hex(4)}"
-        chosen = {} if default_queue_type is None else {"default_queue_type": default_queue_type}
+        # RabbitMQ 3.10 spells the key in one word; later ones take both.
+        keys = ("defaultqueuetype", "default_queue_type")
+        chosen = {} if default_queue_type is None else dict.fromkeys(keys, default_queue_type)
         self.ask("PUT", f"vhosts/{quote(vhost, safe='')}", chosen)
         everything = {"configure": ".*", "write": ".*", "read": ".*"}
         self.ask("PUT", f"permissions/{quote(vhost, safe='')}/{quote(self.user, safe='')}", everything)
@@ -105,8 +112,14 @@ class ManagementAdmin:
                 raise
 
     def connections(self) -> Sequence[ConnectionState]:
-        """Every client connection of the broker."""
-        return [connection_state(row) for row in self.ask("GET", "connections") if "vhost" in row]
+        """Every client connection of the broker; of a new one, who it is comes with the next statistics: see above."""
+        deadline = time.monotonic() + 2 * STATISTICS_SECONDS
+        while True:
+            described = {row["name"]: row for row in self.ask("GET", "connections") if "vhost" in row}
+            there = [row["name"] for row in self.ask("GET", "connections?disable_stats=true")]
+            if described.keys() >= set(there) or time.monotonic() > deadline:
+                return [connection_state(described[name]) for name in there if name in described]
+            time.sleep(POLL_SECONDS)
 
     def close_connection(self, name: str, reason: str = "closed by a test") -> None:
         """Close a connection from the broker's side; the client sees 320 CONNECTION_FORCED."""

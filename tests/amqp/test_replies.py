@@ -130,7 +130,8 @@ def test_the_reply_queue_is_namekos_and_goes_with_its_client(rabbit: VHost) -> N
         assert queue.arguments == {"x-expires": 300_000}
         (binding,) = rabbit.bindings()
         assert (binding.source, binding.routing_key) == ("nameko-rpc", identifier)
-        assert queue.consumers == 1
+        rabbit.wait_for_consumers(queue.name)
+        assert rabbit.consumers(queue.name) == 1
     assert rabbit.queues() == {}
     assert mf_threads() == []
     rabbit.wait_for(lambda _: not rabbit.connections(), what="the connections to end")

@@ -691,6 +691,23 @@ def counting() -> type[Counting]:
     return type("Counting", (Counting,), {"begun": SimpleQueue()})
 
 
+class Waiting(Counting):
+    """Its calls end once they are let go."""
+
+    released: threading.Event
+
+    @RPCListener()
+    def count(self):
+        self.begun.put(1)
+        self.released.wait(SECONDS)
+        return "counted"
+
+
+@pytest.fixture
+def waiting() -> type[Waiting]:
+    return type("Waiting", (Waiting,), {"begun": SimpleQueue(), "released": threading.Event()})
+
+
 def server_of(runner: Runner) -> RPCServer:
     (found,) = [each for each in runner.started if isinstance(each, RPCServer)]
     return found
@@ -786,28 +803,19 @@ def test_a_reply_to_a_queue_that_is_full_is_given_up(
 
 @pytest.mark.parametrize("how", ["kill", "close"])
 def test_a_reply_on_its_way_when_the_connection_breaks_is_sent_again(
-    own_node: RabbitMQNode, counting: type[Counting], how: str
+    own_node: RabbitMQNode, waiting: type[Waiting], how: str
 ) -> None:
     """Under an alarm the broker reads no replies, so that the break comes between reply and confirm for sure."""
     vhost = own_node.vhost()
-    release = threading.Event()
-
-    class Waiting(counting):  # type: ignore[misc, valid-type]
-        @RPCListener()
-        def count(self):
-            self.begun.put(1)
-            release.wait(SECONDS)
-            return "counted"
-
     outside = Outside(vhost.uri)
     try:
         caller = RawCaller(outside)
-        with running(Waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
+        with running(waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
             caller.call("counting.count")
-            counting.begun.get(timeout=SECONDS)
+            waiting.begun.get(timeout=SECONDS)
             own_node.persist_declarations()
             own_node.set_memory_alarm(True)
-            release.set()
+            waiting.released.set()
             vhost.wait_for(lambda _: "rpc-counting" in vhost.queues(), what="the queue")
             assert vhost.queue("rpc-counting").unacknowledged == 1
             if how == "kill":
@@ -826,31 +834,22 @@ def test_a_reply_on_its_way_when_the_connection_breaks_is_sent_again(
 
 
 def test_a_stop_waits_for_the_confirms_of_answers_as_long_as_it_may(
-    own_node: RabbitMQNode, counting: type[Counting], monkeypatch: pytest.MonkeyPatch
+    own_node: RabbitMQNode, waiting: type[Waiting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call whose answer is not confirmed would run again; a broker that is slow for a while is no reason for that."""
     monkeypatch.setattr(doors, "CLOSE_BUDGET", 0.3)
     vhost = own_node.vhost()
-    release = threading.Event()
-
-    class Waiting(counting):  # type: ignore[misc, valid-type]
-        @RPCListener()
-        def count(self):
-            self.begun.put(1)
-            release.wait(SECONDS)
-            return "counted"
-
     outside = Outside(vhost.uri)
     try:
         caller = RawCaller(outside)
-        with running(Waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
+        with running(waiting, config={"AMQP_URI": vhost.uri, "MAX_WORKERS": 1}) as runner:
             caller.call("counting.count")
-            counting.begun.get(timeout=SECONDS)
+            waiting.begun.get(timeout=SECONDS)
             stopping = threading.Thread(target=runner.stop)
             stopping.start()
             vhost.wait_for(lambda _: vhost.consumers("rpc-counting") == 0, what="the consumer to be cancelled")
             own_node.set_memory_alarm(True)  # the broker takes no answer
-            release.set()
+            waiting.released.set()
             stopping.join(3 * doors.CLOSE_BUDGET)
             assert stopping.is_alive()
             own_node.set_memory_alarm(False)
@@ -864,27 +863,18 @@ def test_a_stop_waits_for_the_confirms_of_answers_as_long_as_it_may(
 
 @pytest.mark.parametrize("when", ["working", "replied"])
 def test_a_service_that_stops_answers_first(
-    broker_uri: str, caller: RawCaller, outside: Outside, counting: type[Counting], when: str
+    broker_uri: str, caller: RawCaller, outside: Outside, waiting: type[Waiting], when: str
 ) -> None:
-    release = threading.Event()
-
-    class Waiting(counting):  # type: ignore[misc, valid-type]
-        @RPCListener()
-        def count(self):
-            self.begun.put(1)
-            release.wait(SECONDS)
-            return "counted"
-
-    with running(Waiting, config={"AMQP_URI": broker_uri, "MAX_WORKERS": 1}) as runner:
+    with running(waiting, config={"AMQP_URI": broker_uri, "MAX_WORKERS": 1}) as runner:
         caller.call("counting.count")
-        counting.begun.get(timeout=SECONDS)
+        waiting.begun.get(timeout=SECONDS)
         caller.call("counting.count")  # waits for the worker, and goes back to the queue
         if when == "working":
-            threading.Timer(0.2, release.set).start()
+            threading.Timer(0.2, waiting.released.set).start()
         else:
-            release.set()
+            waiting.released.set()
             assert caller.answer()["result"] == "counted"
-            counting.begun.get(timeout=SECONDS)
+            waiting.begun.get(timeout=SECONDS)
         assert runner.ready
     answered = caller.answer()["result"]
     assert answered == "counted"

@@ -44,7 +44,7 @@ def test_both_ways_of_asking_agree(node: RabbitMQNode, admin: ManagementAdmin) -
         assert admin.queues(vhost.name) == node.queues(vhost.name)
         assert admin.exchanges(vhost.name) == node.exchanges(vhost.name)
         assert admin.bindings(vhost.name) == node.bindings(vhost.name)
-        vhost.wait_for(lambda _: len(vhost.connections()) == 1, what="the connection")
+        assert len(vhost.connections()) == 1  # though the statistics may not have it yet
         assert vhost.close_connections() == 1
     admin.delete_vhost(vhost.name)
     assert vhost.name not in node.vhosts()

@@ -202,13 +202,12 @@ class ConfirmingChannel:
 
         Exact, for the broker returns in the order of publishing, and of equal messages it makes no difference which.
         """
-        # A copy of the keys is made in one step; one of the items is not, and other threads write meanwhile.
+        # Other threads put more in meanwhile: a copy of the keys is made in one step, one of the items is not.
+        later = [(tag, self._unconfirmed[tag]) for tag in list(self._unconfirmed) if tag > self._returned]
         alike = [
             tag
-            for tag in list(self._unconfirmed)
-            if tag > self._returned
-            and (pending := self._unconfirmed.get(tag)) is not None
-            and pending.publication.mandatory
+            for tag, pending in later
+            if pending.publication.mandatory
             and not pending.is_done
             and pending.publication.routing_key == routing_key
             and pending.publication.exchange == exchange

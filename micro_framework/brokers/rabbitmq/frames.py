@@ -9,7 +9,7 @@ import struct
 from calendar import timegm
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from struct import Struct, pack
 from typing import Any
 
@@ -318,9 +318,9 @@ PROPERTIES = (
 PACKERS = [(flag, name, packed) for flag, name, packed, _ in PROPERTIES]
 
 
-@cache
+@lru_cache(maxsize=256)
 def unpackers_for(flags: int) -> Sequence[tuple[str, Callable[[bytes, int], tuple[Any, int]]]]:
-    """The properties that are there, in order; publishers use few combinations."""
+    """The properties that are there, in order. Publishers use few combinations; whoever tries all fills no memory."""
     return [(name, unpacked) for flag, name, _, unpacked in PROPERTIES if flags & flag]
 
 

@@ -1,6 +1,6 @@
 """Frames as bytes: what we pack py-amqp reads, and what py-amqp packs we read."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -84,6 +84,23 @@ def test_a_frame_is_never_larger_than_the_connection_takes() -> None:
 def test_properties_survive_packing_and_unpacking() -> None:
     header = b"\x00\x3c\x00\x00" + bytes(8) + pack_properties(FULL)
     assert unpack_properties(header) == FULL
+
+
+@pytest.mark.parametrize("left_out", [None, *sorted({field.name for field in fields(Properties)} - {"headers"})])
+def test_properties_are_read_as_py_amqp_reads_them(left_out: str | None) -> None:
+    properties = replace(FULL, **{left_out: None}) if left_out else FULL
+    header = b"\x00\x3c\x00\x00" + bytes(8) + pack_properties(properties)
+    theirs = Message()
+    theirs.inbound_header(header)
+    found = theirs.properties
+    assert unpack_properties(header) == Properties(headers=found.pop("application_headers"), **found) == properties
+
+
+@pytest.mark.parametrize("cut", range(12, 40))
+def test_properties_that_end_too_early_are_refused(cut: int) -> None:
+    header = b"\x00\x3c\x00\x00" + bytes(8) + pack_properties(FULL)
+    with pytest.raises(Exception):  # noqa: B017 -- whatever it is, the message is refused
+        unpack_properties(header[:cut])
 
 
 def test_a_lone_surrogate_goes_back_as_it_came() -> None:
