@@ -26,9 +26,10 @@
     ├── WireError                   a peer's message is not what Nameko's conventions allow
     │   └── UndecodableMessage      the body cannot be decoded
     └── RPCError
-        ├── MethodNotFound          the service has no such target
-        ├── IncorrectSignature      the arguments do not fit the target
-        ├── MalformedRequest        the request lacks args or kwargs
+        ├── BadRequest              the caller's fault
+        │   ├── MethodNotFound      the service has no such target
+        │   ├── IncorrectSignature  the arguments do not fit the target
+        │   └── MalformedRequest    the request lacks args or kwargs
         ├── UnserializableValueError   the result cannot be encoded
         ├── UnknownService          no queue is bound for the service
         ├── RPCTimeout              no answer in time: the call may have been carried out, or may yet be
@@ -42,6 +43,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "BadRequest",
     "BrokerError",
     "BrokerRefused",
     "CallsAbandoned",
@@ -290,15 +292,19 @@ class RPCError(MicroFrameworkError):
     """Root of what an RPC caller may see."""
 
 
-class MethodNotFound(RPCError):
+class BadRequest(RPCError):
+    """The call cannot be carried out as it was asked for; as in Nameko, where services derive their own from it."""
+
+
+class MethodNotFound(BadRequest):
     """The service has no such target."""
 
 
-class IncorrectSignature(RPCError):
+class IncorrectSignature(BadRequest):
     """The arguments of the call do not fit the target."""
 
 
-class MalformedRequest(RPCError):
+class MalformedRequest(BadRequest):
     """The request lacks ``args`` or ``kwargs``."""
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {"eventlet", "nameko", "gevent", "greenlet"}
 EXTRAS = {"otel", "reload", "migrate", "nameko-web"}
-PLAIN = {"kombu", "amqp", "click", "cronsim", "pyyaml", "rich", "tzdata", "websockets"}
+PLAIN = {"kombu", "amqp", "click", "cronsim", "prometheus-client", "pyyaml", "rich", "tzdata", "websockets"}
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
-"""Nameko's exceptions. Those that micro_framework raises too are the same classes, or subclasses of them.
-
-Nameko's own three bad requests have a common base there, which micro_framework's do not; so they are subclasses here,
-registered under Nameko's paths, and it is they that a caller gets.
-"""
+"""Nameko's exceptions. Those that micro_framework raises too are the same classes."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from micro_framework import exceptions as own
 from micro_framework.exceptions import (
+    BadRequest,
+    IncorrectSignature,
+    MalformedRequest,
+    MethodNotFound,
     RemoteError,
     ReplyQueueLost as ReplyQueueExpiredWithPendingReplies,
     RPCTimeout as RpcTimeout,
@@ -66,31 +65,6 @@ class ConfigurationError(Exception):
 
 class CommandError(Exception):
     """A command of the command line failed."""
-
-
-class BadRequest(Exception):
-    """The caller's fault."""
-
-
-@deserialize_to_instance
-class MalformedRequest(own.MalformedRequest, BadRequest):
-    """The request lacks ``args`` or ``kwargs``."""
-
-    __module__ = WIRE_MODULE
-
-
-@deserialize_to_instance
-class MethodNotFound(own.MethodNotFound, BadRequest):
-    """The service has no such method."""
-
-    __module__ = WIRE_MODULE
-
-
-@deserialize_to_instance
-class IncorrectSignature(own.IncorrectSignature, BadRequest):
-    """The arguments do not fit the method."""
-
-    __module__ = WIRE_MODULE
 
 
 class ConnectionNotFound(BadRequest):

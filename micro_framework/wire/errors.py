@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from micro_framework.exceptions import (
+    BadRequest,
     IncorrectSignature,
     MalformedRequest,
     MethodNotFound,
@@ -37,6 +38,7 @@ LONGEST_UNSIZED = 1000
 NAMEKO_PATHS: Mapping[type[BaseException], str] = {
     known: f"nameko.exceptions.{known.__name__}"
     for known in (
+        BadRequest,
         IncorrectSignature,
         MalformedRequest,
         MethodNotFound,

@@ -10,14 +10,17 @@ from tests.brokers.probes import Doors, Inbox, message, queue
 
 PROTOCOLS = {
     "Broker": ["browser", "consumer", "description", "duplex", "durable_after", "locks", "publisher"],
-    "Browser": ["count", "get", "ready", "release", "start", "stop", "wait_ready"],
-    "Consumer": ["cancel", "counts", "ready", "start", "stop", "subscribe", "wait_ready"],
-    "Publisher": ["declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "wait_ready"],
-    "Duplex": [
-        "cancel", "counts", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop",
-        "subscribe", "wait_ready",
+    "Browser": ["blocked", "count", "get", "ready", "release", "start", "stop", "turns", "wait_ready"],
+    "Consumer": ["blocked", "cancel", "counts", "ready", "start", "stop", "subscribe", "turns", "wait_ready"],
+    "Publisher": [
+        "blocked", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start", "stop", "turns",
+        "wait_ready",
     ],
-    "Locks": ["announce", "ready", "start", "stop", "wait_ready", "want"],
+    "Duplex": [
+        "blocked", "cancel", "counts", "declare", "delay", "ensure", "expect_delays", "publish", "ready", "start",
+        "stop", "subscribe", "turns", "wait_ready",
+    ],
+    "Locks": ["announce", "blocked", "ready", "start", "stop", "turns", "wait_ready", "want"],
     "Confirmation": ["add_done_callback", "wait", "written"],
     "Delivery": [
         "body", "content_encoding", "content_type", "exchange", "headers", "properties", "queue", "redelivered",
