@@ -12,6 +12,7 @@ Names follow the semantic conventions for messaging and RPC as of 2026 (``messag
 """
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -206,17 +207,29 @@ def put_trace(headers: MutableMapping[str, Any], told: Mapping[str, str]) -> Non
 
 
 found: Spans | None = None
+next_look = 0.0
+LOOK_SECONDS = 1.0
+"""How long an application with OpenTelemetry's API, but without an SDK, is taken to have none: a look costs 5 us."""
 nothing: AbstractContextManager[None] = nullcontext()
 
 
 def spans() -> Spans | None:
-    """What makes spans; None while the application has set up no SDK. Thread safe."""
+    """What makes spans; None while the application has set up no SDK, and up to a second longer. Thread safe."""
+    global next_look
+    if found is None and API in sys.modules and time.monotonic() >= next_look:
+        next_look = time.monotonic() + LOOK_SECONDS
+        look()
+    return found
+
+
+def look() -> None:
+    """Find out whether there is an SDK by now."""
     global found
-    if found is None and (api := sys.modules.get(API)) is not None and hasattr(api, "get_tracer_provider"):
+    api = sys.modules[API]
+    if hasattr(api, "get_tracer_provider"):  # else it is being imported at this moment
         provider = api.get_tracer_provider()
         if not isinstance(provider, (api.ProxyTracerProvider, api.NoOpTracerProvider)):
             found = Spans(provider)
-    return found
 
 
 def sending(exchange: str, key: str) -> AbstractContextManager[Any]:

@@ -139,7 +139,7 @@ def test_consuming_an_event_costs_the_same_beside_many_routes(rabbit: VHost) -> 
     assert LEAST < cost < 105, shown
 
 
-@pytest.mark.parametrize(("threads", "bound"), [(1, 136), (10, 112)])
+@pytest.mark.parametrize(("threads", "bound"), [(1, 144), (10, 116)])
 def test_publishing_an_event_with_its_confirm(rabbit: VHost, threads: int, bound: float) -> None:
     cost, shown = per_message(lambda count: publish(rabbit, count, threads))
     assert LEAST < cost < bound, shown
