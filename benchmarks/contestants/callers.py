@@ -3,7 +3,7 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,17 @@ BATCH = 1000
 WARMUP_SECONDS = 0.3
 
 
-def fresh_payload() -> dict[str, Any]:
-    """About 200 bytes of JSON that no other message has."""
+def fresh_payload(size: int = 0) -> dict[str, Any]:
+    """JSON that no other message has.
+
+    Args:
+        size: How many bytes its note has; 0 makes about 200 bytes of JSON.
+    """
     return {
         "id": str(uuid.uuid4()),
         "customer": {"id": 4711, "name": "Ada Lovelace", "city": "London"},
         "items": [{"sku": "A-1", "n": 1}, {"sku": "B-2", "n": 20}],
-        "note": "as ordered",
+        "note": "x" * size or "as ordered",
     }
 
 
@@ -74,6 +78,31 @@ class Callers:
         self.latencies += latencies
         self.note(total + measured, measured, seconds, time.process_time() - cpu)
 
+    async def run_async(self, publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]]) -> None:
+        """One caller among others of an event loop: as `run`."""
+        total = (await timed_async(publish, WARMUP_SECONDS))[0]
+        cpu = time.process_time()
+        measured, seconds = await timed_async(publish, self.order["seconds"])
+        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+
+    async def run_calls_async(self, call: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
+        """One caller among others of an event loop: as `run_calls`."""
+        latencies: list[float] = []
+
+        async def one(payloads: Sequence[dict[str, Any]]) -> None:
+            begin = time.perf_counter()
+            answer = await call(payloads[0])
+            latencies.append(time.perf_counter() - begin)
+            if answer != payloads[0]:
+                raise ValueError(f"the answer to {payloads[0]} was {answer}")
+
+        total = (await timed_async(one, WARMUP_SECONDS))[0]
+        cpu = time.process_time()
+        latencies.clear()
+        measured, seconds = await timed_async(one, self.order["seconds"])
+        self.latencies += latencies
+        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+
     def note(self, *result: Any) -> None:
         """Keep a caller's result; the last one writes the report."""
         with self.lock:
@@ -89,4 +118,15 @@ def timed(publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, sec
     while (spent := time.perf_counter() - begin) < seconds:
         publish([fresh_payload() for _ in range(batch)])
         count += batch
+    return count, spent
+
+
+async def timed_async(
+    publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]], seconds: float
+) -> tuple[int, float]:
+    """As `timed`, one at a time."""
+    count, begin = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begin) < seconds:
+        await publish([fresh_payload()])
+        count += 1
     return count, spent
