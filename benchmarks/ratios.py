@@ -43,7 +43,7 @@ def cpu_of(rounds: Sequence[Round], name: str) -> Spread | None:
 
 
 def percentile_of(rounds: Sequence[Round], name: str, which: str) -> Spread | None:
-    """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was called."""
+    """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was published or called."""
     values = [getattr(run, which) for run in runs_of(rounds, name)]
     return Spread.of([value for value in values if value is not None])
 

@@ -91,7 +91,7 @@ def life_row(rounds: Sequence[LifeRound], name: str) -> str:
 
 
 def latency(rounds: Sequence[Round], name: str) -> str:
-    """``0.65 / 1.2``; empty where nothing was called."""
+    """``0.65 / 1.2``; empty where nothing was published or called."""
     p50, p99 = percentile_of(rounds, name, "p50"), percentile_of(rounds, name, "p99")
     return f"{p50.median:.3g} / {p99.median:.3g}" if p50 and p99 else ""
 

@@ -56,7 +56,7 @@ class Run:
         cpu: Microseconds of the contestant's CPU time per message in the window; NaN where several processes work.
         window: Seconds that the window lasted.
         messages: Messages in the window.
-        p50, p99: Of calls: how long half of them, and 99 of 100, took at most, in milliseconds.
+        p50, p99: Of publishes and calls: how long half of them, and 99 of 100, took at most, in milliseconds.
     """
 
     contestant: str
@@ -157,14 +157,12 @@ class Contest:
             order = {"role": "publish", "mode": cell.mode, "workers": cell.workers, "callers": cell.workers}
             with started(contestant, {**order, "uri": vhost.uri, "seconds": self.seconds}) as process:
                 process.wait_done()
-                callers = process.report()["callers"]
+                report = process.report()
+            callers, latencies = report["callers"], report["latencies"]
             total, arrived = sum(caller[0] for caller in callers), vhost.depth(contestant.source.queue)
         if total != arrived:
             raise Void(f"{total} events were confirmed and {arrived} have arrived")
-        measured = sum(caller[1] for caller in callers)
-        rate = sum(caller[1] / caller[2] for caller in callers)
-        cpu = sum(caller[3] for caller in callers) / len(callers) / measured * 1e6
-        return Run(contestant.name, cell.title, rate, cpu, min(caller[2] for caller in callers), measured)
+        return run_of(cell, contestant, callers, latencies)
 
     def call(self, cell: Cell, contestant: Contestant) -> Run:
         """Let callers call a service for the length of a window, and compare what was called with what was run."""
@@ -181,17 +179,7 @@ class Contest:
         callers, latencies = report["callers"], report["latencies"]
         if (total := sum(caller[0] for caller in callers)) != run or not settled:
             raise Void(f"{total} calls were answered and {run} were run{'' if settled else '; some are left'}")
-        measured = sum(caller[1] for caller in callers)
-        return Run(
-            contestant.name,
-            cell.title,
-            sum(caller[1] / caller[2] for caller in callers),
-            sum(caller[3] for caller in callers) / len(callers) / measured * 1e6,
-            min(caller[2] for caller in callers),
-            measured,
-            latencies[len(latencies) // 2] * 1000,
-            latencies[len(latencies) * 99 // 100] * 1000,
-        )
+        return run_of(cell, contestant, callers, latencies)
 
     def template(self, contestant: Contestant, size: int = 0) -> Template:
         """A message that the contestant sent itself; captured once for each size."""
@@ -218,6 +206,26 @@ class Contest:
             with contextlib.suppress(OSError):
                 side.close()
             self.node.delete_vhost(vhost.name)
+
+
+def run_of(cell: Cell, contestant: Contestant, callers: list[Any], latencies: list[float]) -> Run:
+    """What callers have measured together.
+
+    Args:
+        callers: Of each: how many in all, how many in its window, seconds of that, the process's CPU seconds in it.
+        latencies: Seconds, sorted.
+    """
+    measured = sum(caller[1] for caller in callers)
+    return Run(
+        contestant.name,
+        cell.title,
+        sum(caller[1] / caller[2] for caller in callers),
+        sum(caller[3] for caller in callers) / len(callers) / measured * 1e6,
+        min(caller[2] for caller in callers),
+        measured,
+        latencies[len(latencies) // 2] * 1000,
+        latencies[len(latencies) * 99 // 100] * 1000,
+    )
 
 
 class ContestantProcess:

@@ -45,15 +45,15 @@ class Callers:
         self.lock = threading.Lock()
 
     def run(self, publish: Callable[[Sequence[dict[str, Any]]], object], batch: int = 1) -> None:
-        """One caller: publish until the time is up.
+        """One caller: publish until the time is up, and keep how long each publish took.
 
         Args:
             publish: Gets payloads and returns once they are confirmed.
             batch: How many payloads it gets at a time.
         """
-        total = timed(publish, batch, WARMUP_SECONDS)[0]
+        total = timed(publish, batch, WARMUP_SECONDS, [])[0]
         cpu = time.process_time()
-        measured, seconds = timed(publish, batch, self.order["seconds"])
+        measured, seconds = timed(publish, batch, self.order["seconds"], self.latencies)
         self.note(total + measured, measured, seconds, time.process_time() - cpu)
 
     def run_calls(self, call: Callable[[dict[str, Any]], Any]) -> None:
@@ -62,46 +62,22 @@ class Callers:
         Args:
             call: Gets a payload and returns what the service answered, which is that payload.
         """
-        latencies: list[float] = []
-
-        def one(payloads: Sequence[dict[str, Any]]) -> None:
-            begin = time.perf_counter()
-            answer = call(payloads[0])
-            latencies.append(time.perf_counter() - begin)
-            if answer != payloads[0]:
-                raise ValueError(f"the answer to {payloads[0]} was {answer}")
-
-        total = timed(one, 1, WARMUP_SECONDS)[0]
-        cpu = time.process_time()
-        latencies.clear()
-        measured, seconds = timed(one, 1, self.order["seconds"])
-        self.latencies += latencies
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+        self.run(lambda payloads: verify(payloads[0], call(payloads[0])))
 
     async def run_async(self, publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]]) -> None:
         """One caller among others of an event loop: as `run`."""
-        total = (await timed_async(publish, WARMUP_SECONDS))[0]
+        total = (await timed_async(publish, WARMUP_SECONDS, []))[0]
         cpu = time.process_time()
-        measured, seconds = await timed_async(publish, self.order["seconds"])
+        measured, seconds = await timed_async(publish, self.order["seconds"], self.latencies)
         self.note(total + measured, measured, seconds, time.process_time() - cpu)
 
     async def run_calls_async(self, call: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
         """One caller among others of an event loop: as `run_calls`."""
-        latencies: list[float] = []
 
         async def one(payloads: Sequence[dict[str, Any]]) -> None:
-            begin = time.perf_counter()
-            answer = await call(payloads[0])
-            latencies.append(time.perf_counter() - begin)
-            if answer != payloads[0]:
-                raise ValueError(f"the answer to {payloads[0]} was {answer}")
+            verify(payloads[0], await call(payloads[0]))
 
-        total = (await timed_async(one, WARMUP_SECONDS))[0]
-        cpu = time.process_time()
-        latencies.clear()
-        measured, seconds = await timed_async(one, self.order["seconds"])
-        self.latencies += latencies
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+        await self.run_async(one)
 
     def note(self, *result: Any) -> None:
         """Keep a caller's result; the last one writes the report."""
@@ -112,21 +88,43 @@ class Callers:
                 Path(self.order["report"] + ".done").touch()
 
 
-def timed(publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float) -> tuple[int, float]:
-    """How many were published in about that time, and in how many seconds exactly."""
+def verify(payload: dict[str, Any], answer: Any) -> None:
+    """Raise unless a call was answered with what it sent."""
+    if answer != payload:
+        raise ValueError(f"the answer to {payload} was {answer}")
+
+
+def timed(
+    publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float, latencies: list[float]
+) -> tuple[int, float]:
+    """How many were published in about that time, and in how many seconds exactly.
+
+    Args:
+        latencies: Gets how long each took; appending is safe for threads.
+    """
     count, begin = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begin) < seconds:
-        publish([fresh_payload() for _ in range(batch)])
+    now = begin
+    while now - begin < seconds:
+        payloads = [fresh_payload() for _ in range(batch)]
+        before = time.perf_counter()
+        publish(payloads)
+        now = time.perf_counter()
+        latencies.append(now - before)
         count += batch
-    return count, spent
+    return count, now - begin
 
 
 async def timed_async(
-    publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]], seconds: float
+    publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]], seconds: float, latencies: list[float]
 ) -> tuple[int, float]:
     """As `timed`, one at a time."""
     count, begin = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begin) < seconds:
-        await publish([fresh_payload()])
+    now = begin
+    while now - begin < seconds:
+        payload = fresh_payload()
+        before = time.perf_counter()
+        await publish([payload])
+        now = time.perf_counter()
+        latencies.append(now - before)
         count += 1
-    return count, spent
+    return count, now - begin
