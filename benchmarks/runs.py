@@ -28,7 +28,7 @@ from benchmarks.queues import EVENTS, BrokerSide, Source, Template
 from micro_framework.testing.broker_state import BrokerStateError, VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
-__all__ = ["Contest", "Run", "Void", "faults"]
+__all__ = ["Contest", "ContestantProcess", "Run", "Void", "faults"]
 
 START_SECONDS = 20.0
 RUN_SECONDS = 60.0
@@ -159,7 +159,7 @@ class Contest:
                 process.wait_done()
                 report = process.report()
             callers, latencies = report["callers"], report["latencies"]
-            total, arrived = sum(caller[0] for caller in callers), vhost.depth(contestant.source.queue)
+            total, arrived = sum(caller["total"] for caller in callers), vhost.depth(contestant.source.queue)
         if total != arrived:
             raise Void(f"{total} events were confirmed and {arrived} have arrived")
         return run_of(cell, contestant, callers, latencies)
@@ -177,7 +177,7 @@ class Contest:
             settled = is_drained(vhost, server.calls)
             run = len(serving.ask_for_report()["ids"])
         callers, latencies = report["callers"], report["latencies"]
-        if (total := sum(caller[0] for caller in callers)) != run or not settled:
+        if (total := sum(caller["total"] for caller in callers)) != run or not settled:
             raise Void(f"{total} calls were answered and {run} were run{'' if settled else '; some are left'}")
         return run_of(cell, contestant, callers, latencies)
 
@@ -208,24 +208,20 @@ class Contest:
             self.node.delete_vhost(vhost.name)
 
 
-def run_of(cell: Cell, contestant: Contestant, callers: list[Any], latencies: list[float]) -> Run:
-    """What callers have measured together.
+def run_of(cell: Cell, contestant: Contestant, callers: list[dict[str, Any]], latencies: list[float]) -> Run:
+    """What callers have measured together, from the first one's beginning to the last one's end.
+
+    Rates of single callers are not added up: with some contestants callers wait until others have finished.
 
     Args:
-        callers: Of each: how many in all, how many in its window, seconds of that, the process's CPU seconds in it.
+        callers: Of each: how many in all, how many ``measured``, and the clocks at ``begin`` and ``end`` of that.
         latencies: Seconds, sorted.
     """
-    measured = sum(caller[1] for caller in callers)
-    return Run(
-        contestant.name,
-        cell.title,
-        sum(caller[1] / caller[2] for caller in callers),
-        sum(caller[3] for caller in callers) / len(callers) / measured * 1e6,
-        min(caller[2] for caller in callers),
-        measured,
-        latencies[len(latencies) // 2] * 1000,
-        latencies[len(latencies) * 99 // 100] * 1000,
-    )
+    measured = sum(caller["measured"] for caller in callers)
+    begin, end = min(caller["begin"] for caller in callers), max(caller["end"] for caller in callers)
+    window, cpu = end[0] - begin[0], end[1] - begin[1]
+    half, most = (latencies[len(latencies) * share // 100] * 1000 for share in (50, 99))
+    return Run(contestant.name, cell.title, measured / window, cpu / measured * 1e6, window, measured, half, most)
 
 
 class ContestantProcess:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tally import pack
+from tally import Clocks, clocks, pack
 
 __all__ = ["BATCH", "Callers", "fresh_payload"]
 
@@ -40,7 +40,7 @@ class Callers:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
-        self.results: list[tuple[int, int, float, float]] = []
+        self.results: list[dict[str, Any]] = []
         self.latencies: list[float] = []
         self.lock = threading.Lock()
 
@@ -51,10 +51,10 @@ class Callers:
             publish: Gets payloads and returns once they are confirmed.
             batch: How many payloads it gets at a time.
         """
-        total = timed(publish, batch, WARMUP_SECONDS, [])[0]
-        cpu = time.process_time()
-        measured, seconds = timed(publish, batch, self.order["seconds"], self.latencies)
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+        total = timed(publish, batch, WARMUP_SECONDS, [])
+        begin = clocks()
+        measured = timed(publish, batch, self.order["seconds"], self.latencies)
+        self.note(total + measured, measured, begin, clocks())
 
     def run_calls(self, call: Callable[[dict[str, Any]], Any]) -> None:
         """One caller: call until the time is up, and keep how long each call took.
@@ -66,10 +66,10 @@ class Callers:
 
     async def run_async(self, publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]]) -> None:
         """One caller among others of an event loop: as `run`."""
-        total = (await timed_async(publish, WARMUP_SECONDS, []))[0]
-        cpu = time.process_time()
-        measured, seconds = await timed_async(publish, self.order["seconds"], self.latencies)
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+        total = await timed_async(publish, WARMUP_SECONDS, [])
+        begin = clocks()
+        measured = await timed_async(publish, self.order["seconds"], self.latencies)
+        self.note(total + measured, measured, begin, clocks())
 
     async def run_calls_async(self, call: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
         """One caller among others of an event loop: as `run_calls`."""
@@ -79,10 +79,10 @@ class Callers:
 
         await self.run_async(one)
 
-    def note(self, *result: Any) -> None:
+    def note(self, total: int, measured: int, begin: Clocks, end: Clocks) -> None:
         """Keep a caller's result; the last one writes the report."""
         with self.lock:
-            self.results.append(result)
+            self.results.append({"total": total, "measured": measured, "begin": begin, "end": end})
             if len(self.results) == self.order["callers"]:
                 pack(self.order["report"], {"callers": self.results, "latencies": sorted(self.latencies)})
                 Path(self.order["report"] + ".done").touch()
@@ -96,8 +96,8 @@ def verify(payload: dict[str, Any], answer: Any) -> None:
 
 def timed(
     publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float, latencies: list[float]
-) -> tuple[int, float]:
-    """How many were published in about that time, and in how many seconds exactly.
+) -> int:
+    """How many were published in about that time.
 
     Args:
         latencies: Gets how long each took; appending is safe for threads.
@@ -111,12 +111,12 @@ def timed(
         now = time.perf_counter()
         latencies.append(now - before)
         count += batch
-    return count, now - begin
+    return count
 
 
 async def timed_async(
     publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]], seconds: float, latencies: list[float]
-) -> tuple[int, float]:
+) -> int:
     """As `timed`, one at a time."""
     count, begin = 0, time.perf_counter()
     now = begin
@@ -127,4 +127,4 @@ async def timed_async(
         now = time.perf_counter()
         latencies.append(now - before)
         count += 1
-    return count, now - begin
+    return count

@@ -14,7 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Record", "Tally", "counting", "pack", "read_order"]
+__all__ = ["Clocks", "Record", "Tally", "clocks", "counting", "pack", "read_order"]
+
+Clocks = tuple[float, float]
+"""Seconds of wall time and of this process's CPU time."""
 
 
 def read_order() -> dict[str, Any]:
@@ -65,7 +68,7 @@ class Tally:
         self.last = order["warmup"] + order["measured"]
         self.ids: list[str] = []
         self.numbers = itertools.count(1)
-        self.marks: dict[str, tuple[float, float]] = {}
+        self.marks: dict[str, Clocks] = {}
         signal.signal(signal.SIGUSR1, self.write)
 
     def handled(self, identity: str) -> None:
@@ -83,8 +86,8 @@ class Tally:
         pack(self.report, {"ids": self.ids, "marks": self.marks})
 
 
-def clocks() -> tuple[float, float]:
-    """Seconds of wall time and of this process's CPU time."""
+def clocks() -> Clocks:
+    """The time now."""
     return time.perf_counter(), time.process_time()
 
 
