@@ -37,6 +37,8 @@ POLL_SECONDS = 0.02
 SIZING_MESSAGES = 2000
 SIZING_BYTES = 20_000_000
 SIZING_COMPUTED = 200
+DROPPED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+"""Not passed on to contestants: modules of theirs must come from their environments, and be compiled only once."""
 MARGIN = 1.25
 """A window is planned this much longer than it must last, for a rate is not known before it was measured."""
 
@@ -292,7 +294,7 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
         if contestant.together:
             whole["record"] = str(folder / "record")
         command = [contestant.python, str(contestant.path), json.dumps(whole)]
-        variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        variables = {key: value for key, value in os.environ.items() if key not in DROPPED}
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(
                 command,
