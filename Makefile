@@ -5,12 +5,13 @@
 #   make test-all    the same on every Python from 3.11 up that is installed
 #   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
 #   make lint        ruff and mypy alone
-#   make bench-quick a first comparison with Nameko and raw kombu
+#   make bench       every benchmark, every peer      (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
+#   make bench-quick a first comparison with Nameko and raw clients, three minutes
 #
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint format bench-quick clean
+.PHONY: help demo test test-all soak lint format bench bench-quick clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -35,6 +36,9 @@ lint:
 
 format:
 	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && $$python -m ruff check --fix . && $$python -m ruff format .
+
+bench:
+	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py $(ARGS)
 
 bench-quick:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py --quick $(ARGS)

@@ -3,12 +3,13 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.plan import Cell, chosen_plan
 from benchmarks.report import as_json, as_markdown, environment
-from benchmarks.rounds import Round, play
+from benchmarks.rounds import LifeRound, Round, play, play_lives
 from benchmarks.runs import Contest, Void
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
@@ -27,14 +28,16 @@ def main(arguments: list[str]) -> int:
         contest = Contest(node, plan.seconds, plan.warmup_seconds)
         for cell in plan.cells:
             results[cell] = play(contest, cell, tell)
-    text = as_markdown(results, facts)
+        lives = play_lives(contest, plan.lives, plan.life_rounds, tell) if plan.lives else []
+    text = as_markdown(results, lives, facts)
     print(text)
-    write(text, json.dumps(as_json(results, facts), indent=1))
-    return 1 if any(has_void(rounds) for rounds in results.values()) else 0
+    write(text, json.dumps(as_json(results, lives, facts), indent=1))
+    return 1 if any(has_void(rounds) for rounds in (*results.values(), lives)) else 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Compares with Nameko and raw clients.")
+    described = "Compares with Nameko, other peers and raw clients."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=described)
     parser.add_argument("--quick", action="store_true", help="fewer rounds and cells, under three minutes")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cells whose title contains this")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each cell")
@@ -46,7 +49,7 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def has_void(rounds: list[Round]) -> bool:
+def has_void(rounds: Sequence[Round] | Sequence[LifeRound]) -> bool:
     return any(isinstance(result, Void) for played in rounds for result in played.values())
 
 

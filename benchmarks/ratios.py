@@ -1,13 +1,15 @@
 """From rounds to figures: medians of per-round ratios, for ratios hold where absolute figures drift."""
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.rounds import Round
-from benchmarks.runs import Run
+from benchmarks.lives import Life
+from benchmarks.rounds import LifeRound, Round
+from benchmarks.runs import Run, Void
 
-__all__ = ["Spread", "cpu_of", "percentile_of", "rate_of", "ratio_of", "voids_of"]
+__all__ = ["Spread", "cpu_of", "life_of", "life_ratio_of", "percentile_of", "rate_of", "ratio_of", "voids_of"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ def rate_of(rounds: Sequence[Round], name: str) -> Spread | None:
 
 
 def cpu_of(rounds: Sequence[Round], name: str) -> Spread | None:
-    """Microseconds of CPU time per message."""
-    return Spread.of([run.cpu for run in runs_of(rounds, name)])
+    """Microseconds of CPU time per message; None where several processes handled them."""
+    return Spread.of([run.cpu for run in runs_of(rounds, name) if not math.isnan(run.cpu)])
 
 
 def percentile_of(rounds: Sequence[Round], name: str, which: str) -> Spread | None:
-    """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was called."""
+    """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was published or called."""
     values = [getattr(run, which) for run in runs_of(rounds, name)]
     return Spread.of([value for value in values if value is not None])
 
@@ -52,6 +54,18 @@ def ratio_of(rounds: Sequence[Round], name: str, base: str) -> Spread | None:
     return Spread.of([a.rate / b.rate for a, b in pairs if isinstance(a, Run) and isinstance(b, Run)])
 
 
-def voids_of(rounds: Sequence[Round], name: str) -> list[str]:
-    """Why runs of a contestant do not count."""
-    return [str(void) for played in rounds if (void := played.get(name)) is not None and not isinstance(void, Run)]
+def life_of(rounds: Sequence[LifeRound], name: str, field: str) -> Spread | None:
+    """A figure of a contestant's lives."""
+    return Spread.of([getattr(life, field) for played in rounds if isinstance(life := played.get(name), Life)])
+
+
+def life_ratio_of(rounds: Sequence[LifeRound], name: str, base: str, field: str) -> Spread | None:
+    """A figure of a contestant's lives as a multiple of another's, over the rounds in which both are valid."""
+    pairs = [(played.get(name), played.get(base)) for played in rounds]
+    both = [(a, b) for a, b in pairs if isinstance(a, Life) and isinstance(b, Life)]
+    return Spread.of([getattr(a, field) / getattr(b, field) for a, b in both])
+
+
+def voids_of(rounds: Sequence[Round] | Sequence[LifeRound], name: str) -> list[str]:
+    """Why runs or lives of a contestant do not count."""
+    return [str(void) for played in rounds if isinstance(void := played.get(name), Void)]

@@ -7,17 +7,27 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from benchmarks.plan import BASE, RAW, Cell
-from benchmarks.ratios import Spread, cpu_of, percentile_of, rate_of, ratio_of, voids_of
-from benchmarks.rounds import Round
-from benchmarks.runs import Run
+from benchmarks.lives import FIGURES
+from benchmarks.plan import BASE, LIVES_TITLE, LOOPS, RAW, Cell
+from benchmarks.ratios import (
+    Spread,
+    cpu_of,
+    life_of,
+    life_ratio_of,
+    percentile_of,
+    rate_of,
+    ratio_of,
+    voids_of,
+)
+from benchmarks.rounds import LifeRound, Round
+from benchmarks.runs import Void
 
 __all__ = ["as_json", "as_markdown", "environment"]
 
 Results = Mapping[Cell, Sequence[Round]]
 
-HEADER = f"| | messages/s | x {BASE} | of raw kombu | of raw py-amqp | p50 / p99 ms | CPU us/message | rounds |"
-RULE = "| --- | --- | --- | --- | --- | --- | --- | --- |"
+LIMITS = (*RAW, LOOPS)
+"""What the others are shown as fractions of, where it is in the table."""
 
 
 def environment() -> dict[str, Any]:
@@ -31,34 +41,57 @@ def environment() -> dict[str, Any]:
     }
 
 
-def as_markdown(results: Results, facts: Mapping[str, Any]) -> str:
-    """One table for each cell."""
+def as_markdown(results: Results, lives: Sequence[LifeRound], facts: Mapping[str, Any]) -> str:
+    """One table for each cell, and one of the lives if there were any."""
     told = ", ".join(f"{name} {value}" for name, value in facts.items())
-    return "\n".join(
-        [f"Measured: {told}.", *(line for cell, rounds in results.items() for line in table(cell, rounds))]
-    )
+    tables = [line for cell, rounds in results.items() for line in table(cell, rounds)]
+    return "\n".join([f"Measured: {told}.", *tables, *(life_table(lives) if lives else [])])
 
 
 def table(cell: Cell, rounds: Sequence[Round]) -> list[str]:
     """A cell's table."""
-    return ["", f"### {cell.title}", "", HEADER, RULE, *(row(rounds, name) for name in cell.contestants)]
+    limits = [limit for limit in LIMITS if limit in cell.contestants]
+    heads = ["", "messages/s", f"x {BASE}", *(f"of {limit}" for limit in limits)]
+    heads += ["p50 / p99 ms", "CPU us/message", "rounds"]
+    return ["", f"### {cell.title}", "", *ruled(heads), *(row(rounds, name, limits) for name in cell.contestants)]
 
 
-def row(rounds: Sequence[Round], name: str) -> str:
+def ruled(heads: Sequence[str]) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+
+
+def row(rounds: Sequence[Round], name: str, limits: Sequence[str]) -> str:
     """A contestant's row; a void run is shown, whatever the others measured."""
     voids = voids_of(rounds, name)
     if voids:
-        return f"| {name} | VOID | {'; '.join(voids)[:200]} | | | | | {len(rounds)} |"
+        return f"| {name} | VOID | {'; '.join(voids)[:200]} {'| ' * (len(limits) + 2)}| {len(rounds)} |"
     rate, cpu = rate_of(rounds, name), cpu_of(rounds, name)
-    shares = " | ".join(spread_text(ratio_of(rounds, name, raw), "{:.2f}") for raw in RAW)
-    multiple = spread_text(ratio_of(rounds, name, BASE), "{:.2f}")
-    return (
-        f"| {name} | {middle(rate)} | {multiple} | {shares} | {latency(rounds, name)} | {middle(cpu)} | {len(rounds)} |"
-    )
+    ratios = [spread_text(ratio_of(rounds, name, other), "{:.2f}") for other in (BASE, *limits)]
+    cells = [name, middle(rate), *ratios, latency(rounds, name), middle(cpu), str(len(rounds))]
+    return f"| {' | '.join(cells)} |"
+
+
+def life_table(rounds: Sequence[LifeRound]) -> list[str]:
+    """The lives' table: each figure, and its ratio to the base."""
+    heads = ["", *(f"{title} (x {BASE})" for title in FIGURES.values()), "rounds"]
+    return ["", f"### {LIVES_TITLE}", "", *ruled(heads), *(life_row(rounds, name) for name in rounds[0])]
+
+
+def life_row(rounds: Sequence[LifeRound], name: str) -> str:
+    """A contestant's row of the lives' table."""
+    voids = voids_of(rounds, name)
+    if voids:
+        return f"| {name} | VOID: {'; '.join(voids)[:200]} {'| ' * len(FIGURES)}{len(rounds)} |"
+    figures = [
+        f"{middle(life_of(rounds, name, field))} ({spread_text(life_ratio_of(rounds, name, BASE, field), '{:.2f}')})"
+        for field in FIGURES
+    ]
+    return f"| {' | '.join([name, *figures, str(len(rounds))])} |"
 
 
 def latency(rounds: Sequence[Round], name: str) -> str:
-    """``0.65 / 1.2``; empty where nothing was called."""
+    """``0.65 / 1.2``; empty where nothing was published or called."""
     p50, p99 = percentile_of(rounds, name, "p50"), percentile_of(rounds, name, "p99")
     return f"{p50.median:.3g} / {p99.median:.3g}" if p50 and p99 else ""
 
@@ -77,7 +110,7 @@ def spread_text(spread: Spread | None, pattern: str) -> str:
     return f"{text} ({pattern.format(spread.least)}..{pattern.format(spread.greatest)})"
 
 
-def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(results: Results, lives: Sequence[LifeRound], facts: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that was measured, run by run."""
     return {
         "environment": dict(facts),
@@ -85,11 +118,12 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
         "cells": [
             {"title": cell.title, "rounds": [plain(played) for played in rounds]} for cell, rounds in results.items()
         ],
+        "lives": [plain(played) for played in lives],
     }
 
 
-def plain(played: Round) -> dict[str, Any]:
+def plain(played: Round | LifeRound) -> dict[str, Any]:
     """A round without classes."""
     return {
-        name: result.as_dict() if isinstance(result, Run) else {"void": str(result)} for name, result in played.items()
+        name: {"void": str(result)} if isinstance(result, Void) else result.as_dict() for name, result in played.items()
     }

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from benchmarks.plan import CONTESTANTS, Cell
+from benchmarks.lives import FIGURES, Life, measure_life
+from benchmarks.plan import CONTESTANTS, LIVES_TITLE, Cell
 from benchmarks.runs import Contest, Run, Void
 
-__all__ = ["Round", "play", "turns"]
+__all__ = ["LifeRound", "Round", "play", "play_lives", "turns"]
 
 Round = dict[str, Run | Void]
 """What each contestant did in one round, by name."""
+
+LifeRound = dict[str, Life | Void]
+"""The life of each contestant in one round, by name."""
 
 
 def turns(contestants: Sequence[str], rounds: int) -> Iterator[Sequence[str]]:
@@ -40,4 +44,26 @@ def play_round(contest: Contest, cell: Cell, order: Sequence[str], tell: Callabl
             continue
         results[name] = run
         tell(f"{cell.title}: {name}: {run.rate:,.0f}/s, {run.cpu:.0f} us CPU, {run.window:.2f} s")
+    return results
+
+
+def play_lives(
+    contest: Contest, contestants: Sequence[str], rounds: int, tell: Callable[[str], None]
+) -> list[LifeRound]:
+    """Every round of lives; arguments as of `play`."""
+    return [play_life_round(contest, order, tell) for order in turns(contestants, rounds)]
+
+
+def play_life_round(contest: Contest, order: Sequence[str], tell: Callable[[str], None]) -> LifeRound:
+    results: LifeRound = {}
+    for name in order:
+        try:
+            life = measure_life(contest, CONTESTANTS[name])
+        except Void as void:
+            results[name] = void
+            tell(f"{LIVES_TITLE}: {name}: VOID: {void}")
+            continue
+        results[name] = life
+        figures = ", ".join(f"{title} {getattr(life, field):,.0f}" for field, title in FIGURES.items())
+        tell(f"{LIVES_TITLE}: {name}: {figures}")
     return results

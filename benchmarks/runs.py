@@ -5,7 +5,9 @@ is a `Void` with the reason.
 """
 
 import contextlib
+import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,19 +20,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import CONTESTANTS, SERVER_WORKERS, Cell, Contestant
-from benchmarks.queues import EVENT_QUEUE, RPC_QUEUE, BrokerSide, Template
+import psutil
+
+from benchmarks.contestants.work import burn
+from benchmarks.plan import COMPUTE_MILLISECONDS, CONTESTANTS, OWN, PAUSE, SERVER_WORKERS, Cell, Contestant
+from benchmarks.queues import EVENTS, BrokerSide, Source, Template
 from micro_framework.testing.broker_state import BrokerStateError, VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
-__all__ = ["Contest", "Run", "Void", "faults"]
+__all__ = ["Contest", "ContestantProcess", "Run", "Void", "faults"]
 
 START_SECONDS = 20.0
 RUN_SECONDS = 60.0
 DRAIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
 SIZING_MESSAGES = 2000
-SIZING_WARMUP = 500
+SIZING_BYTES = 20_000_000
+SIZING_COMPUTED = 200
+DROPPED = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+"""Not passed on to contestants: modules of theirs must come from their environments, and be compiled only once."""
 MARGIN = 1.25
 """A window is planned this much longer than it must last, for a rate is not known before it was measured."""
 
@@ -47,10 +55,10 @@ class Run:
         contestant: Its name.
         cell: The cell's title.
         rate: Messages per second in the window.
-        cpu: Microseconds of the contestant's CPU time per message in the window.
+        cpu: Microseconds of the contestant's CPU time per message in the window; NaN where several processes work.
         window: Seconds that the window lasted.
         messages: Messages in the window.
-        p50, p99: Of calls: how long half of them, and 99 of 100, took at most, in milliseconds.
+        p50, p99: Of publishes and calls: how long half of them, and 99 of 100, took at most, in milliseconds.
     """
 
     contestant: str
@@ -80,7 +88,7 @@ class Contest:
         self.node = node
         self.seconds = seconds
         self.warmup_seconds = warmup_seconds
-        self.templates: dict[str, Template] = {}
+        self.templates: dict[tuple[str, int], Template] = {}
         self.rates: dict[tuple[str, str], float] = {}
 
     def run(self, cell: Cell, contestant: Contestant) -> Run:
@@ -93,9 +101,12 @@ class Contest:
 
     def consume(self, cell: Cell, contestant: Contestant) -> Run:
         """Drain a full queue; how full is known from the runs before, the first of which only finds out."""
+        if contestant.script == "plain_loop.py":
+            return self.loop(cell, contestant)
         key = (cell.title, contestant.name)
         if key not in self.rates:
-            self.rates[key] = self.drain(cell, contestant, SIZING_WARMUP, SIZING_MESSAGES).rate
+            messages = sizing_messages(cell)
+            self.rates[key] = self.drain(cell, contestant, messages // 4, messages).rate
         run = self.sized_drain(cell, contestant)
         if run.window < self.seconds:
             run = self.sized_drain(cell, contestant)
@@ -107,88 +118,89 @@ class Contest:
         """Drain as many messages as should last long enough, and remember the rate if it was higher than before."""
         key = (cell.title, contestant.name)
         rate = self.rates[key]
-        warmup, measured = int(rate * self.warmup_seconds), int(rate * self.seconds * MARGIN)
+        warmup, measured = max(1, int(rate * self.warmup_seconds)), int(rate * self.seconds * MARGIN) + 1
         run = self.drain(cell, contestant, warmup, measured)
         self.rates[key] = max(rate, run.rate)
         return run
 
     def drain(self, cell: Cell, contestant: Contestant, warmup: int, measured: int) -> Run:
         """Let a contestant drain exactly so many messages."""
-        template = self.template(contestant)
-        with self.virtual_host() as (vhost, side):
+        template, together = self.template(contestant, cell.size), contestant.together
+        with self.virtual_host(contestant.source) as (vhost, side):
             identities = side.fill(template, warmup + measured)
             order = {"role": "consume", "workers": cell.workers, "warmup": warmup, "measured": measured}
-            with started(contestant, {**order, "uri": vhost.uri}) as process:
-                process.wait_done()
-                settled = is_drained(vhost)
-                report = process.ask_for_report()
-            left = vhost.depth(EVENT_QUEUE)
-            if found := faults(identities, report["ids"], left if settled else max(left, 1)):
-                raise Void(found)
-        (begin, begin_cpu), (end, end_cpu) = report["marks"]["begin"], report["marks"]["end"]
-        window = end - begin
-        cpu = (end_cpu - begin_cpu) / measured * 1e6
+            order |= {"more_routes": cell.more_routes, **work_order(cell.work), "uri": vhost.uri}
+            with started(contestant, order) as process:
+                process.wait_done(warmup + measured)
+                settled = is_drained(vhost, contestant.source.queue)
+                report = process.record() if together else process.ask_for_report()
+            left = vhost.depth(contestant.source.queue)
+        if found := faults(identities, report["ids"], left if settled else max(left, 1)):
+            raise Void(found)
+        if together:
+            times = report["times"]
+            window, cpu = times[-1] - times[warmup - 1], math.nan
+        else:
+            (begin, begin_cpu), (end, end_cpu) = report["marks"]["begin"], report["marks"]["end"]
+            window, cpu = end - begin, (end_cpu - begin_cpu) / measured * 1e6
         return Run(contestant.name, cell.title, measured / window, cpu, window, measured)
+
+    def loop(self, cell: Cell, contestant: Contestant) -> Run:
+        """Let it compute for the length of a window, without messages."""
+        with started(contestant, {**work_order(cell.work), "seconds": self.seconds}) as process:
+            process.wait_done()
+            rate = process.report()["rate"]
+        return Run(contestant.name, cell.title, rate, math.nan, self.seconds, int(rate * self.seconds))
 
     def publish(self, cell: Cell, contestant: Contestant) -> Run:
         """Let callers publish for the length of a window, and count what arrived."""
-        with self.virtual_host() as (vhost, side):
+        with self.virtual_host(contestant.source) as (vhost, side):
             side.order(cell.mode, cell.workers)
             order = {"role": "publish", "mode": cell.mode, "workers": cell.workers, "callers": cell.workers}
             with started(contestant, {**order, "uri": vhost.uri, "seconds": self.seconds}) as process:
                 process.wait_done()
-                callers = process.report()["callers"]
-            total, arrived = sum(caller[0] for caller in callers), vhost.depth(EVENT_QUEUE)
+                report = process.report()
+            callers, latencies = report["callers"], report["latencies"]
+            total, arrived = sum(caller["total"] for caller in callers), vhost.depth(contestant.source.queue)
         if total != arrived:
             raise Void(f"{total} events were confirmed and {arrived} have arrived")
-        measured = sum(caller[1] for caller in callers)
-        rate = sum(caller[1] / caller[2] for caller in callers)
-        cpu = sum(caller[3] for caller in callers) / len(callers) / measured * 1e6
-        return Run(contestant.name, cell.title, rate, cpu, min(caller[2] for caller in callers), measured)
+        return run_of(cell, contestant, callers, latencies)
 
     def call(self, cell: Cell, contestant: Contestant) -> Run:
         """Let callers call a service for the length of a window, and compare what was called with what was run."""
         server = CONTESTANTS[contestant.server or contestant.name]
         endless = {"role": "serve", "workers": SERVER_WORKERS, "warmup": 0, "measured": sys.maxsize}
-        with self.virtual_host() as (vhost, _), started(server, {**endless, "uri": vhost.uri}) as serving:
-            wait_until(lambda: is_served(vhost), START_SECONDS, f"{server.name} to serve")
+        with self.virtual_host(server.source) as (vhost, _), started(server, {**endless, "uri": vhost.uri}) as serving:
+            wait_until(lambda: is_served(vhost, server.calls), START_SECONDS, f"{server.name} to serve")
             order = {"role": "call", "callers": cell.workers, "seconds": self.seconds, "uri": vhost.uri}
             with started(contestant, order) as process:
                 process.wait_done()
                 report = process.report()
-            settled = is_drained(vhost, RPC_QUEUE)
+            settled = is_drained(vhost, server.calls)
             run = len(serving.ask_for_report()["ids"])
         callers, latencies = report["callers"], report["latencies"]
-        if (total := sum(caller[0] for caller in callers)) != run or not settled:
+        if (total := sum(caller["total"] for caller in callers)) != run or not settled:
             raise Void(f"{total} calls were answered and {run} were run{'' if settled else '; some are left'}")
-        measured = sum(caller[1] for caller in callers)
-        return Run(
-            contestant.name,
-            cell.title,
-            sum(caller[1] / caller[2] for caller in callers),
-            sum(caller[3] for caller in callers) / len(callers) / measured * 1e6,
-            min(caller[2] for caller in callers),
-            measured,
-            latencies[len(latencies) // 2] * 1000,
-            latencies[len(latencies) * 99 // 100] * 1000,
-        )
+        return run_of(cell, contestant, callers, latencies)
 
-    def template(self, contestant: Contestant) -> Template:
-        """A message that the contestant sent itself; captured once."""
-        if contestant.name not in self.templates:
-            with self.virtual_host() as (vhost, side):
+    def template(self, contestant: Contestant, size: int = 0) -> Template:
+        """A message that the contestant sent itself; captured once for each size."""
+        key = (contestant.name, size)
+        if key not in self.templates:
+            sender = CONTESTANTS[OWN] if contestant.script == "own_processes.py" else contestant
+            with self.virtual_host(contestant.source) as (vhost, side):
                 side.order("once")
-                order = {"role": "publish", "mode": "once", "workers": 1, "callers": 1, "uri": vhost.uri}
-                with started(contestant, order):
+                order = {"role": "publish", "mode": "once", "workers": 1, "callers": 1, "size": size, "uri": vhost.uri}
+                with started(sender, order):
                     wait_until(lambda: side.ready() == 1, START_SECONDS, f"a message of {contestant.name}")
-                self.templates[contestant.name] = side.take_template()
-        return self.templates[contestant.name]
+                self.templates[key] = side.take_template()
+        return self.templates[key]
 
     @contextlib.contextmanager
-    def virtual_host(self) -> Iterator[tuple[VHost, BrokerSide]]:
+    def virtual_host(self, source: Source = EVENTS) -> Iterator[tuple[VHost, BrokerSide]]:
         """An empty virtual host with the queues declared."""
         vhost = self.node.vhost()
-        side = BrokerSide(vhost.uri)
+        side = BrokerSide(vhost.uri, source)
         try:
             side.declare()
             yield vhost, side
@@ -198,6 +210,22 @@ class Contest:
             self.node.delete_vhost(vhost.name)
 
 
+def run_of(cell: Cell, contestant: Contestant, callers: list[dict[str, Any]], latencies: list[float]) -> Run:
+    """What callers have measured together, from the first one's beginning to the last one's end.
+
+    Rates of single callers are not added up: with some contestants callers wait until others have finished.
+
+    Args:
+        callers: Of each: how many in all, how many ``measured``, and the clocks at ``begin`` and ``end`` of that.
+        latencies: Seconds, sorted.
+    """
+    measured = sum(caller["measured"] for caller in callers)
+    begin, end = min(caller["begin"] for caller in callers), max(caller["end"] for caller in callers)
+    window, cpu = end[0] - begin[0], end[1] - begin[1]
+    half, most = (latencies[len(latencies) * share // 100] * 1000 for share in (50, 99))
+    return Run(contestant.name, cell.title, measured / window, cpu / measured * 1e6, window, measured, half, most)
+
+
 class ContestantProcess:
     """A contestant at work. Made by `started`."""
 
@@ -205,12 +233,28 @@ class ContestantProcess:
         self.contestant = contestant
         self.process = process
         self.folder = folder
-        self.report_path = folder / "report"
+        self.report_path, self.record_path = folder / "report", folder / "record"
 
-    def wait_done(self) -> None:
-        """Wait until it has handled its last message, or published its last event."""
-        done = Path(f"{self.report_path}.done")
-        wait_until(lambda: self.look_for(done), RUN_SECONDS, f"{self.contestant.name} to finish")
+    def wait_done(self, messages: int = 0) -> None:
+        """Wait until it has handled its last message, or published its last event.
+
+        Args:
+            messages: How many it has to handle, if several processes do.
+        """
+        if self.contestant.together:
+            wait_until(lambda: self.recorded() >= messages, RUN_SECONDS, f"{self.contestant.name} to finish")
+        else:
+            done = Path(f"{self.report_path}.done")
+            wait_until(lambda: self.look_for(done), RUN_SECONDS, f"{self.contestant.name} to finish")
+
+    def recorded(self) -> int:
+        """How many messages its processes have handled."""
+        return self.record_path.read_bytes().count(b"\n") if self.look_for(self.record_path) else 0
+
+    def record(self) -> dict[str, Any]:
+        """What its processes have handled, and when, in the order of time."""
+        pairs = sorted((float(at), identity) for identity, at in map(str.split, self.record_path.open()))
+        return {"ids": [identity for _, identity in pairs], "times": [at for at, _ in pairs]}
 
     def ask_for_report(self) -> dict[str, Any]:
         """Have it write its report."""
@@ -246,8 +290,11 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
     """A contestant's process inside the block; it is killed at the end, having nothing left to do."""
     with tempfile.TemporaryDirectory(prefix="mf-bench-") as name:
         folder = Path(name)
-        command = [contestant.python, str(contestant.path), json.dumps({**order, "report": str(folder / "report")})]
-        variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        whole = {"size": 0, **order, **contestant.options, "report": str(folder / "report")}
+        if contestant.together:
+            whole["record"] = str(folder / "record")
+        command = [contestant.python, str(contestant.path), json.dumps(whole)]
+        variables = {key: value for key, value in os.environ.items() if key not in DROPPED}
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(
                 command,
@@ -259,23 +306,57 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
         try:
             yield ContestantProcess(contestant, process, folder)
         finally:
-            process.kill()
-            process.wait()
+            end(process)
 
 
-def is_served(vhost: VHost) -> bool:
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and those that it has started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.wait()
+
+
+def is_served(vhost: VHost, name: str) -> bool:
     """Whether somebody consumes the service's queue."""
-    queue = vhost.queues().get(RPC_QUEUE)
+    queue = vhost.queues().get(name)
     return queue is not None and queue.consumers > 0
 
 
-def is_drained(vhost: VHost, queue: str = EVENT_QUEUE) -> bool:
+def is_drained(vhost: VHost, queue: str) -> bool:
     """Whether the broker gets every acknowledgement soon."""
     try:
         vhost.wait_until_drained(queue, timeout=DRAIN_SECONDS)
     except BrokerStateError:
         return False
     return True
+
+
+def sizing_messages(cell: Cell) -> int:
+    """How many messages the first run of a contestant gets, which only finds out how fast it is."""
+    if cell.work == "compute":
+        return SIZING_COMPUTED
+    return min(SIZING_MESSAGES, max(8, SIZING_BYTES // max(cell.size, 1)))
+
+
+def work_order(work: str) -> dict[str, Any]:
+    """What a contestant is told of its handler's work."""
+    return {"nothing": dict, "wait": lambda: {"pause": PAUSE}, "compute": lambda: {"turns": turns()}}[work]()
+
+
+@functools.cache
+def turns() -> int:
+    """How many turns of the loop take the milliseconds on this machine: the fastest of twenty trials counts."""
+
+    def seconds(count: int) -> float:
+        begin = time.process_time()
+        burn(count)
+        return time.process_time() - begin
+
+    trial = 10_000
+    return int(trial * COMPUTE_MILLISECONDS / 1000 / min(seconds(trial) for _ in range(20)))
 
 
 def faults(sent: list[str], handled: list[str], left: int) -> str:

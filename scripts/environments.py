@@ -1,8 +1,9 @@
 """Makes the environments the project's commands run in, each once: `python environments.py NAME` prints its Python.
 
 Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need), ``extensions`` (with
-extensions of Nameko by others, which bring Nameko along) and a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
-needs an environment apart: it pins old packages and must never be importable beside the tests. They live under
+extensions of Nameko by others, which bring Nameko along), a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
+needs an environment apart: it pins old packages and must never be importable beside the tests, and the peers that the
+benchmarks compare with (``faststream``, ``dramatiq``, ``celery``). They live under
 `.cache/environments/`, named after a hash of what they are made from; a changed `pyproject.toml` or pin makes a new one
 and removes the old. Standard library only.
 """
@@ -18,7 +19,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "environment", "say"]
+__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "PEERS", "environment", "say"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "environments"
@@ -26,6 +27,11 @@ NAMEKO_PINS = ROOT / "interop_tests" / "nameko_pins.txt"
 NAMEKO_VERSIONS = ("2.14.1", "3.0.0rc11")
 EXTENSION_PINS = ROOT / "interop_tests" / "extension_pins.txt"
 EXTENSIONS = "extensions"
+PEERS = {  # exact, so that figures can be compared with those of another day
+    "faststream": "faststream[rabbit]==0.7.8",
+    "dramatiq": "dramatiq[rabbitmq]==2.2.1",
+    "celery": "celery==5.7.0",
+}
 
 
 def say(text: str) -> None:
@@ -49,7 +55,7 @@ def environment(name: str) -> Path:
 
 
 def folder_prefix(name: str) -> str:
-    kind = name if name in ("run", "test", EXTENSIONS) else f"nameko-{name}"
+    kind = f"nameko-{name}" if name in NAMEKO_VERSIONS else name
     return f"{kind}-py{sys.version_info[0]}.{sys.version_info[1]}-"
 
 
@@ -58,12 +64,15 @@ def pip_arguments(name: str) -> list[str]:
         return ["-r", str(NAMEKO_PINS), f"nameko=={name}"]
     if name == EXTENSIONS:
         return ["-e", str(ROOT), "-r", str(EXTENSION_PINS)]
+    if name in PEERS:
+        return [PEERS[name]]
     if name == "run":
         return ["-e", str(ROOT)]
     if name == "test":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         return ["-e", str(ROOT), *project["dependency-groups"]["dev"]]
-    raise SystemExit(f"no environment {name!r}: expected run, test, {EXTENSIONS}, {', '.join(NAMEKO_VERSIONS)}")
+    known = ("run", "test", EXTENSIONS, *NAMEKO_VERSIONS, *PEERS)
+    raise SystemExit(f"no environment {name!r}: expected one of {', '.join(known)}")
 
 
 def fingerprint(recipe: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`make bench-quick`: the benchmarks, with the environments of the project and of Nameko made first."""
+"""`make bench` and `make bench-quick`: the benchmarks, with the project's and Nameko's environments made first."""
 
 import os
 import subprocess

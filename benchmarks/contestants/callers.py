@@ -3,11 +3,11 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tally import pack
+from tally import Clocks, clocks, pack
 
 __all__ = ["BATCH", "Callers", "fresh_payload"]
 
@@ -17,13 +17,17 @@ BATCH = 1000
 WARMUP_SECONDS = 0.3
 
 
-def fresh_payload() -> dict[str, Any]:
-    """About 200 bytes of JSON that no other message has."""
+def fresh_payload(size: int = 0) -> dict[str, Any]:
+    """JSON that no other message has.
+
+    Args:
+        size: How many bytes its note has; 0 makes about 200 bytes of JSON.
+    """
     return {
         "id": str(uuid.uuid4()),
         "customer": {"id": 4711, "name": "Ada Lovelace", "city": "London"},
         "items": [{"sku": "A-1", "n": 1}, {"sku": "B-2", "n": 20}],
-        "note": "as ordered",
+        "note": "x" * size or "as ordered",
     }
 
 
@@ -36,21 +40,21 @@ class Callers:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
-        self.results: list[tuple[int, int, float, float]] = []
+        self.results: list[dict[str, Any]] = []
         self.latencies: list[float] = []
         self.lock = threading.Lock()
 
     def run(self, publish: Callable[[Sequence[dict[str, Any]]], object], batch: int = 1) -> None:
-        """One caller: publish until the time is up.
+        """One caller: publish until the time is up, and keep how long each publish took.
 
         Args:
             publish: Gets payloads and returns once they are confirmed.
             batch: How many payloads it gets at a time.
         """
-        total = timed(publish, batch, WARMUP_SECONDS)[0]
-        cpu = time.process_time()
-        measured, seconds = timed(publish, batch, self.order["seconds"])
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+        total = timed(publish, batch, WARMUP_SECONDS, [])
+        begin = clocks()
+        measured = timed(publish, batch, self.order["seconds"], self.latencies)
+        self.note(total + measured, measured, begin, clocks())
 
     def run_calls(self, call: Callable[[dict[str, Any]], Any]) -> None:
         """One caller: call until the time is up, and keep how long each call took.
@@ -58,35 +62,69 @@ class Callers:
         Args:
             call: Gets a payload and returns what the service answered, which is that payload.
         """
-        latencies: list[float] = []
+        self.run(lambda payloads: verify(payloads[0], call(payloads[0])))
 
-        def one(payloads: Sequence[dict[str, Any]]) -> None:
-            begin = time.perf_counter()
-            answer = call(payloads[0])
-            latencies.append(time.perf_counter() - begin)
-            if answer != payloads[0]:
-                raise ValueError(f"the answer to {payloads[0]} was {answer}")
+    async def run_async(self, publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]]) -> None:
+        """One caller among others of an event loop: as `run`."""
+        total = await timed_async(publish, WARMUP_SECONDS, [])
+        begin = clocks()
+        measured = await timed_async(publish, self.order["seconds"], self.latencies)
+        self.note(total + measured, measured, begin, clocks())
 
-        total = timed(one, 1, WARMUP_SECONDS)[0]
-        cpu = time.process_time()
-        latencies.clear()
-        measured, seconds = timed(one, 1, self.order["seconds"])
-        self.latencies += latencies
-        self.note(total + measured, measured, seconds, time.process_time() - cpu)
+    async def run_calls_async(self, call: Callable[[dict[str, Any]], Awaitable[Any]]) -> None:
+        """One caller among others of an event loop: as `run_calls`."""
 
-    def note(self, *result: Any) -> None:
+        async def one(payloads: Sequence[dict[str, Any]]) -> None:
+            verify(payloads[0], await call(payloads[0]))
+
+        await self.run_async(one)
+
+    def note(self, total: int, measured: int, begin: Clocks, end: Clocks) -> None:
         """Keep a caller's result; the last one writes the report."""
         with self.lock:
-            self.results.append(result)
+            self.results.append({"total": total, "measured": measured, "begin": begin, "end": end})
             if len(self.results) == self.order["callers"]:
                 pack(self.order["report"], {"callers": self.results, "latencies": sorted(self.latencies)})
                 Path(self.order["report"] + ".done").touch()
 
 
-def timed(publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float) -> tuple[int, float]:
-    """How many were published in about that time, and in how many seconds exactly."""
+def verify(payload: dict[str, Any], answer: Any) -> None:
+    """Raise unless a call was answered with what it sent."""
+    if answer != payload:
+        raise ValueError(f"the answer to {payload} was {answer}")
+
+
+def timed(
+    publish: Callable[[Sequence[dict[str, Any]]], object], batch: int, seconds: float, latencies: list[float]
+) -> int:
+    """How many were published in about that time.
+
+    Args:
+        latencies: Gets how long each took; appending is safe for threads.
+    """
     count, begin = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begin) < seconds:
-        publish([fresh_payload() for _ in range(batch)])
+    now = begin
+    while now - begin < seconds:
+        payloads = [fresh_payload() for _ in range(batch)]
+        before = time.perf_counter()
+        publish(payloads)
+        now = time.perf_counter()
+        latencies.append(now - before)
         count += batch
-    return count, spent
+    return count
+
+
+async def timed_async(
+    publish: Callable[[Sequence[dict[str, Any]]], Awaitable[object]], seconds: float, latencies: list[float]
+) -> int:
+    """As `timed`, one at a time."""
+    count, begin = 0, time.perf_counter()
+    now = begin
+    while now - begin < seconds:
+        payload = fresh_payload()
+        before = time.perf_counter()
+        await publish([payload])
+        now = time.perf_counter()
+        latencies.append(now - before)
+        count += 1
+    return count

@@ -4,6 +4,8 @@ import eventlet
 
 eventlet.monkey_patch()
 
+import signal  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
 
 import nameko  # noqa: E402
@@ -12,22 +14,35 @@ from nameko.events import EventDispatcher, event_handler  # noqa: E402
 from nameko.rpc import rpc  # noqa: E402
 from nameko.runners import ServiceRunner  # noqa: E402
 from nameko.standalone.rpc import ClusterRpcProxy  # noqa: E402
-from tally import Tally, read_order  # noqa: E402
+from tally import Tally, counting, read_order  # noqa: E402
+from work import work_of  # noqa: E402
 
 __all__ = ["main"]
 
 
 def consuming(order: dict[str, Any]) -> type:
-    handled = Tally(order).handled
+    handled, work = counting(order), work_of(order)
 
     class Bench:
         name = "bench"
 
         @event_handler("source", "tick")
         def handle(self, payload: dict[str, Any]) -> None:
+            work()
             handled(payload["id"])
 
+    for number in range(order.get("more_routes", 0)):
+        setattr(Bench, f"more_{number}", event_handler("source", f"more_{number}")(another(f"more_{number}")))
     return Bench
+
+
+def another(name: str) -> Callable[..., None]:
+    """A method that nothing is sent to."""
+
+    def method(self: Any, payload: Any) -> None: ...
+
+    method.__name__ = name
+    return method
 
 
 def publishing(order: dict[str, Any]) -> type:
@@ -40,7 +55,7 @@ def publishing(order: dict[str, Any]) -> type:
         @event_handler("control", "go")
         def go(self, mode: str) -> None:
             if mode == "once":
-                self.dispatch("tick", fresh_payload())
+                self.dispatch("tick", fresh_payload(order["size"]))
             else:
                 # Nameko cannot pipeline: `many` is a loop, as a user of Nameko would write it.
                 callers.run(self.dispatch_each, BATCH if mode == "many" else 1)
@@ -104,6 +119,7 @@ def main() -> None:
     services = runner({"AMQP_URI": order["uri"], "max_workers": workers, "PREFETCH_COUNT": workers})
     services.add_service(service)
     services.start()
+    signal.signal(signal.SIGTERM, lambda *_: eventlet.spawn_n(services.stop))  # as `nameko run` does in effect
     services.wait()
 
 

@@ -1,10 +1,12 @@
 """The contestant micro_framework: classes that handle events, publish them, are called; and a client that calls."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from callers import BATCH, Callers, fresh_payload
-from tally import Tally, read_order
+from tally import Tally, counting, read_order
+from work import work_of
 
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
@@ -15,16 +17,27 @@ __all__ = ["main"]
 
 
 def consuming(order: dict[str, Any]) -> type:
-    handled = Tally(order).handled
+    handled, work = counting(order), work_of(order)
 
     class Bench:
         name = "bench"
 
         @EventListener("source", "tick")
         def handle(self, payload: dict[str, Any]) -> None:
+            work()
             handled(payload["id"])
 
+    for number in range(order.get("more_routes", 0)):
+        setattr(Bench, f"more_{number}", EventListener("source", f"more_{number}")(another()))
     return Bench
+
+
+def another() -> Callable[..., None]:
+    """A method that nothing is sent to."""
+
+    def method(self: Any, payload: Any) -> None: ...
+
+    return method
 
 
 def publishing(order: dict[str, Any]) -> type:
@@ -37,7 +50,7 @@ def publishing(order: dict[str, Any]) -> type:
         @EventListener("control", "go")
         def go(self, mode: str) -> None:
             if mode == "once":
-                self.dispatch("tick", fresh_payload())
+                self.dispatch("tick", fresh_payload(order["size"]))
             elif mode == "many":
                 callers.run(lambda payloads: self.dispatch.many(("tick", payload) for payload in payloads), BATCH)
             else:

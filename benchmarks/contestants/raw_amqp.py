@@ -53,7 +53,7 @@ def publish(order: dict[str, Any], channel: amqp.Channel) -> None:
         channel.basic_publish_confirm(amqp.Message(json.dumps(payloads[0]), **properties), "source.events", "tick")
 
     if order["mode"] == "once":
-        send([fresh_payload()])
+        send([fresh_payload(order["size"])])
     else:
         Callers(order).run(send)
 

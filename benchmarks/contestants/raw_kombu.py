@@ -36,7 +36,7 @@ def publish(order: dict[str, Any], connection: Connection) -> None:
         producer.publish(payloads[0], routing_key="tick", headers=headers, delivery_mode=2)
 
     if order["mode"] == "once":
-        send([fresh_payload()])
+        send([fresh_payload(order["size"])])
     else:
         Callers(order).run(send)
 

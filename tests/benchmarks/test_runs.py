@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import Contestant
-from benchmarks.runs import ContestantProcess, Void, faults, wait_until
+from benchmarks.plan import CONTESTANTS, OWN, Cell, Contestant
+from benchmarks.runs import ContestantProcess, Void, faults, run_of, wait_until
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,13 @@ def test_what_a_process_left_before_it_ended_counts(tmp_path: Path) -> None:
         ended.look_for(tmp_path / "report")
     (tmp_path / "report").write_text("{}")
     assert ended.look_for(tmp_path / "report")
+
+
+def test_callers_that_wait_for_each_other_are_measured_from_first_to_last() -> None:
+    callers = [
+        {"total": 120, "measured": 100, "begin": [10.0, 1.0], "end": [12.0, 2.0]},
+        {"total": 120, "measured": 100, "begin": [12.0, 2.0], "end": [14.0, 3.0]},
+    ]
+    run = run_of(Cell("publish", "single", 2, (OWN,), 1), CONTESTANTS[OWN], callers, [0.001] * 99 + [0.5])
+    assert (run.rate, run.window, run.messages) == (50, 4, 200)
+    assert (run.cpu, run.p50, run.p99) == (10_000, 1.0, 500)
