@@ -5,12 +5,13 @@
 #   make test-all    the same on every Python from 3.11 up that is installed
 #   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
 #   make lint        ruff and mypy alone
+#   make docs        the documentation as HTML, in .cache/docs
 #   make bench-quick a first comparison with Nameko and raw kombu
 #
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint format bench-quick clean
+.PHONY: help demo test test-all soak lint format bench-quick docs clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -35,6 +36,10 @@ lint:
 
 format:
 	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && $$python -m ruff check --fix . && $$python -m ruff format .
+
+docs:
+	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && \
+	    $$python -m sphinx -q -W --keep-going -b html -c docs . .cache/docs && echo "open .cache/docs/docs/index.html"
 
 bench-quick:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py --quick $(ARGS)
