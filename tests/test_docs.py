@@ -102,7 +102,7 @@ def check_service(commands, folder, uri):
     ) as process:
         try:
             log = [process.stderr.readline()]
-            while log[-1] and not ("consumer" in log[-1] and "is connected" in log[-1]):
+            while log[-1] and "ready: " not in log[-1]:
                 log.append(process.stderr.readline())
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE) == 0, log
