@@ -5,13 +5,14 @@
 #   make test-all    the same on every Python from 3.11 up that is installed
 #   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
 #   make lint        ruff and mypy alone
-#   make bench       every benchmark, every peer      (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
+#   make bench       every benchmark, every peer     (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
 #   make bench-quick a first comparison with Nameko and raw clients, three minutes
+#   make docs        the documentation as HTML, in .cache/docs
 #
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint format bench bench-quick clean
+.PHONY: help demo test test-all soak lint format bench bench-quick docs clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -39,6 +40,10 @@ format:
 
 bench:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py $(ARGS)
+
+docs:
+	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && \
+	    $$python -m sphinx -q -W --keep-going -b html -c docs . .cache/docs && echo "open .cache/docs/docs/index.html"
 
 bench-quick:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py --quick $(ARGS)

@@ -102,7 +102,7 @@ def check_service(commands, folder, uri):
     ) as process:
         try:
             log = [process.stderr.readline()]
-            while log[-1] and not ("consumer" in log[-1] and "is connected" in log[-1]):
+            while log[-1] and "ready: " not in log[-1]:
                 log.append(process.stderr.readline())
             process.send_signal(signal.SIGTERM)
             assert process.wait(DEADLINE) == 0, log
@@ -192,3 +192,18 @@ def test_the_table_of_keys_has_every_key_that_does_something_and_no_other():
     known = {key.name for key in KEYS}
     later = {"WEB_SERVER_ADDRESS"}
     assert listed == known - later
+
+
+def test_sphinx_makes_the_documentation_without_a_warning(tmp_path: Path) -> None:
+    options = ["-q", "-W", "--keep-going", "-b", "html", "-c", "docs"]
+    command = [sys.executable, "-m", "sphinx", *options, ".", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "RPCListener" in (tmp_path / "docs" / "api" / "amqp.html").read_text()
+
+
+def test_every_page_is_in_the_contents() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page.name != "index.md":
+            assert str(page.relative_to(ROOT / "docs").with_suffix("")) in index
