@@ -37,9 +37,9 @@ def with_config(command: Command) -> Command:
 
 def with_nameko(command: Command) -> Command:
     """Give a command ``--nameko``, which goes to `micro_framework.cli.run.build`."""
-    return click.option(
-        "--nameko", is_flag=True, help="They are Nameko services: 'import nameko' means nameko_compat."
-    )(command)
+    return click.option("--nameko", is_flag=True, help="They are services written for Nameko, which is not needed.")(
+        command
+    )
 
 
 def configured(config_path: str | None, defines: Sequence[str], broker: str | None) -> dict[str, Any]:
