@@ -6,9 +6,10 @@ Both are frozen and hold plain data only (as far as the user's own arguments and
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
-__all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", "Outcome", "Underway"]
+__all__ = ["FIRST_ATTEMPT", "Attempt", "Call", "CallIdentity", "FailedAttempt", "Happening", "Outcome", "Underway"]
 
 
 class FailedAttempt(NamedTuple):
@@ -95,6 +96,31 @@ class Underway(NamedTuple):
     target: str
     call_id: str
     seconds: float
+
+
+class Happening(Enum):
+    """What can become of a message besides being run."""
+
+    REFUSED = auto()
+    """It cannot be decoded."""
+    UNRUN = auto()
+    """Workers died of it too often."""
+    SKIPPED = auto()
+    """The entrypoint's filter left it out."""
+    UNPREPARED = auto()
+    """A translator or the filter raised, which is a failure of the call."""
+    FAILED = auto()
+    """It raised, and is not tried again."""
+    RETRYING = auto()
+    """It raised, and is tried again if that can be had."""
+    RETRIED = auto()
+    """It has been put off."""
+    CRASHED = auto()
+    """A worker died of it."""
+    HELD_OFF = auto()
+    """It could not be run, put off or parked, and comes again."""
+    PARKED = auto()
+    """It has been parked."""
 
 
 class Outcome(NamedTuple):

@@ -171,6 +171,10 @@ class Entrypoint(Extension):
         """Whether only one of the copies that ``PROCESSES`` asks for starts it, and another when that one has died."""
         return False
 
+    def described_dependencies(self) -> list[dict[str, Any]]:
+        """What its calls use besides the target's dependencies, as plain data for ``micro-framework routes``."""
+        return []
+
     def claim(self) -> str | None:
         """What no second target of the runner may be driven by, in words; None: it shares everything."""
         return None

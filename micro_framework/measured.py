@@ -10,8 +10,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import Any
 
-from micro_framework.calls import Attempt, Call, Outcome
-from micro_framework.exceptions import TooManyCrashes
+from micro_framework.calls import Call, Happening, Outcome
 from micro_framework.metrics.recent import RecentErrors
 from micro_framework.metrics.snapshots import (
     BUCKETS,
@@ -31,12 +30,30 @@ from micro_framework.metrics.snapshots import (
     WAIT_SUM,
 )
 from micro_framework.metrics.tallies import RouteTally
-from micro_framework.parking import Failure
 from micro_framework.routes import BoundRoute
-from micro_framework.workers import Abandoned, DependencyFailure
+from micro_framework.workers import Abandoned, DependencyFailure, Plan
 
 __all__ = ["MeasuredRoute"]
 
+
+COUNTED = {
+    Happening.REFUSED: (REFUSED,),
+    Happening.UNRUN: (REFUSED,),
+    Happening.SKIPPED: (SKIPPED,),
+    Happening.UNPREPARED: (STARTED, FAILED),
+    Happening.RETRIED: (RETRIED,),
+    Happening.PARKED: (PARKED,),
+}
+
+NOTED = {
+    Happening.REFUSED: "refused",
+    Happening.UNRUN: "not run again",
+    Happening.RETRYING: "failed, and is tried again",
+    Happening.CRASHED: "its worker died",
+    Happening.FAILED: "failed",
+    Happening.HELD_OFF: "is held off",
+}
+"""What people who look at the latest errors are told."""
 
 Waiting = tuple[Any, float]
 """An item that waits for a worker, and since when (``time.perf_counter()``)."""
@@ -99,21 +116,14 @@ class MeasuredRoute(BoundRoute):
         (self.cells.get(get_ident()) or self.tally.mine())[RECEIVED] += 1
         self.spawner.submit(self.job, (item, perf_counter()))
 
-    def attempt(self, call: Call) -> tuple[Call, Outcome]:
-        """Run the call once, unless the entrypoint's filter says it is not for this target; count what comes of it."""
+    def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
+        """Run a call, and count what comes of it; a callback is no call of its own."""
+        if plan is not self.plan:
+            return super().run(plan, call)
         cell = self.cells.get(get_ident()) or self.tally.mine()
-        try:
-            prepared = self.entrypoint.prepare(call)
-        except BaseException as raised:  # noqa: BLE001 - as in `BoundRoute.attempt`
-            cell[STARTED] += 1
-            cell[FAILED] += 1
-            return call, Outcome(error=raised)
-        if prepared is None:
-            cell[SKIPPED] += 1
-            return call, Outcome()
         cell[STARTED] += 1
         began = perf_counter()
-        ended = self.run(self.plan, prepared)
+        ended = super().run(plan, call)
         seconds = perf_counter() - began
         cell[RUN_SUM] += seconds
         cell[RUN_BUCKETS + bisect_left(BUCKETS, seconds)] += 1
@@ -126,49 +136,11 @@ class MeasuredRoute(BoundRoute):
             cell[FAILED] += 1
         return ended
 
-    def refuse(self, item: Any, error: BaseException) -> None:
-        """It cannot be decoded."""
-        self.tally.mine()[REFUSED] += 1
-        self.note(None, "refused", error)
-        super().refuse(item, error)
-
-    def give_up_unrun(self, item: Any, crashes: int) -> None:
-        """Workers died of it too often."""
-        self.tally.mine()[REFUSED] += 1
-        self.note(None, "not run again", TooManyCrashes(crashes, self.max_crashes))
-        super().give_up_unrun(item, crashes)
-
-    def log_retry(self, call: Call, attempt: Attempt, delay: int) -> None:
-        """It has been put off, and is tried again."""
-        self.tally.mine()[RETRIED] += 1
-        super().log_retry(call, attempt, delay)
-
-    def retry(self, item: Any, call: Call, error: BaseException, policy: Any) -> None:
-        """Try again later."""
-        self.note(call, "failed, and is tried again", error)
-        super().retry(item, call, error, policy)
-
-    def crashed(self, item: Any, call: Call, error: BaseException) -> None:
-        """A worker died of it."""
-        self.note(call, "its worker died", error)
-        super().crashed(item, call, error)
-
-    def give_up(self, item: Any, call: Call, error: BaseException, crashes: int | None = None) -> None:
-        """The last attempt failed."""
-        self.note(call, "failed", error)
-        super().give_up(item, call, error, crashes)
-
-    def hold_off(self, item: Any, call: Call | None, error: BaseException, what: str) -> None:
-        """It could not be run, put off or parked."""
-        self.note(call, "is held off", error)
-        super().hold_off(item, call, error, what)
-
-    def log_parked(self, what: str, call: Call | None, failure: Failure) -> None:
-        """It has been parked."""
-        self.tally.mine()[PARKED] += 1
-        super().log_parked(what, call, failure)
-
-    def note(self, call: Call | None, what: str, error: BaseException) -> None:
-        """Note an error for people who look."""
-        call_id = call.identity.call_id if call is not None else None
-        self.recent.note(self.service, self.route_label, call_id, what, error)
+    def happened(self, what: Happening, call: Call | None, error: BaseException | None = None) -> None:
+        """Count what it is counted as, and note the error for people who look."""
+        cell = self.tally.mine()
+        for number in COUNTED.get(what, ()):
+            cell[number] += 1
+        if error is not None and (words := NOTED.get(what)) is not None:
+            call_id = call.identity.call_id if call is not None else None
+            self.recent.note(self.service, self.route_label, call_id, words, error)

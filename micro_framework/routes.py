@@ -24,7 +24,7 @@ from micro_framework.backoff import (
     next_delay,
     should_retry,
 )
-from micro_framework.calls import Attempt, Call, Outcome, Underway
+from micro_framework.calls import Attempt, Call, Happening, Outcome, Underway
 from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, is_method
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
@@ -335,13 +335,20 @@ class BoundRoute:
             except Exception:
                 logger.exception("%s: an observer raised, and observers must not", self.label)
 
+    def happened(self, what: Happening, call: Call | None, error: BaseException | None = None) -> None:
+        """For a subclass that wants to know; called on the worker's thread, and not for a call that succeeds."""
+
     def attempt(self, call: Call) -> tuple[Call, Outcome]:
         """Run the call once, unless the entrypoint's filter says it is not for this target."""
         try:
             prepared = self.entrypoint.prepare(call)
         except BaseException as error:  # noqa: BLE001 - translators and filters are the user's: a failure of the call
+            self.happened(Happening.UNPREPARED, call, error)
             return call, Outcome(error=error)
-        return (call, Outcome()) if prepared is None else self.run(self.plan, prepared)
+        if prepared is None:
+            self.happened(Happening.SKIPPED, call)
+            return call, Outcome()
+        return self.run(self.plan, prepared)
 
     def run(self, plan: Plan, call: Call) -> tuple[Call, Outcome]:
         """Run a call in a worker of its own; returns it as its target got it, and how it ended."""
@@ -352,6 +359,7 @@ class BoundRoute:
 
     def refuse(self, item: Any, error: BaseException) -> None:
         """Log what cannot be decoded with its identity; park it, or dispose of it by the entrypoint's convention."""
+        self.happened(Happening.REFUSED, None, error)
         if self.dead_letter and self.entrypoint.parkable:
             self.park(item, None, Failure(Reason.UNDECODABLE, error, datetime.now(UTC)))
         elif what := self.entrypoint.refuse(item, error):
@@ -378,6 +386,7 @@ class BoundRoute:
 
     def retry(self, item: Any, call: Call, error: BaseException, policy: RetryPolicy) -> None:
         """Hand the message to the broker's delay; the original is settled only once the broker has the copy."""
+        self.happened(Happening.RETRYING, call, error)
         try:
             delay = next_delay(policy, call.attempt, random.random())
             now = datetime.now(UTC)
@@ -391,6 +400,7 @@ class BoundRoute:
             self.hold_off(item, call, reason, "it failed and could not be put off")
             return
         if in_time:
+            self.happened(Happening.RETRIED, call)
             self.log_retry(call, attempt, delay)
         else:  # nobody would wait for it any more
             self.give_up(item, call, error)
@@ -412,6 +422,7 @@ class BoundRoute:
 
     def crashed(self, item: Any, call: Call, error: BaseException) -> None:
         """A worker died of it: that counts against this item alone, which is run again until ``MAX_CRASHES``."""
+        self.happened(Happening.CRASHED, call, error)
         crashes = self.entrypoint.crashes(item) + 1 if self.entrypoint.repeatable else None
         if crashes is None or crashes >= self.max_crashes:
             self.give_up(item, call, error, crashes)
@@ -435,6 +446,7 @@ class BoundRoute:
     def give_up_unrun(self, item: Any, crashes: int) -> None:
         """Too many workers, or whole services, have died of it, as far as counted: park it without running it."""
         error = TooManyCrashes(crashes, self.max_crashes)
+        self.happened(Happening.UNRUN, None, error)
         self.park(item, None, Failure(Reason.CRASHED, error, datetime.now(UTC), crashes=crashes))
 
     def give_up(self, item: Any, call: Call, error: BaseException, crashes: int | None = None) -> None:
@@ -443,6 +455,7 @@ class BoundRoute:
         Args:
             crashes: How many workers have died of it, where it is that what ends it.
         """
+        self.happened(Happening.FAILED, call, error)
         self.log(self.entrypoint.severity(error), call, error, f"failed{self.entrypoint.shown(call)}")
         failure = self.run_callback(self.callback, call, error) if self.callback is not None else None
         if isinstance(failure, Abandoned):
@@ -480,10 +493,7 @@ class BoundRoute:
         except Exception as reason:  # noqa: BLE001 - whatever keeps the copy from being there
             self.hold_off(item, call, reason, f"it could not be parked ({failure.reason})")
             return
-        self.log_parked(what, call, failure)
-
-    def log_parked(self, what: str, call: Call | None, failure: Failure) -> None:
-        """One line: it has been parked."""
+        self.happened(Happening.PARKED, call)
         logger.error("%s: %s: %s", self.label, what, failure.error, extra=self.extra(call))
 
     def run_callback(self, plan: Plan, call: Call, error: BaseException) -> BaseException | None:
@@ -497,6 +507,7 @@ class BoundRoute:
 
         Until then it stays unacknowledged; if the process ends meanwhile, the broker takes it back.
         """
+        self.happened(Happening.HELD_OFF, call, error)
         clock = self.host.clock
         pause = self.next_pause(clock.now())
         self.log(logging.ERROR, call, error, f"{what}; it is delivered again in {pause:g} s")

@@ -326,7 +326,7 @@ def test_the_example_for_kubernetes_leaves_a_pod_the_time_that_it_needs():
     assert container["command"][:2] == ["micro-framework", "run"]
     assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"observe": settings.metrics.port}
     paths = {name: container[name]["httpGet"]["path"] for name in ("startupProbe", "readinessProbe", "livenessProbe")}
-    assert paths == {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+    assert paths == {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
 
 
 def test_the_example_with_metrics_has_something_to_show():

@@ -19,7 +19,7 @@ from micro_framework.testing import producer_for, running
 from tests.observed_shop import Payments, Shop
 from tests.outside import Outside
 from tests.processes import ROOT, ServiceProcess
-from tests.scraping import Scraper, eventually
+from tests.scraping import Scraper, broken_conventions, eventually
 
 METRICS = {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}}
 SALES = 50
@@ -83,6 +83,7 @@ def check_all(scraper: Scraper, sales: int) -> None:
         )
     )
     assert scraper.total("publishes_total", kind="delay") == sales / 5
+    assert broken_conventions(scraper.ask("/metrics")[1]) == []
 
 
 def test_the_numbers_add_up_after_a_load_that_was_scraped_all_the_time(rabbit):

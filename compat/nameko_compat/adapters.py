@@ -39,6 +39,14 @@ class Adapter(Entrypoint):
         self.__dict__ = {"life": life, "nameko_entrypoint": entrypoint, **self.__dict__}
         return self
 
+    def described(self) -> dict[str, Any]:
+        """As what of micro_framework does the work, called what the service declares."""
+        return {**super().described(), "kind": type(self.nameko_entrypoint).__name__}
+
+    def described_dependencies(self) -> list[dict[str, Any]]:
+        """The service's dependency providers."""
+        return [provider.described() for provider in self.nameko_entrypoint.container.dependencies]
+
     def bind(self, host: Host) -> Self:
         """The copy that works; its container hears of it."""
         bound = super().bind(host if self.prefetch is None else replace(host, prefetch=self.prefetch))

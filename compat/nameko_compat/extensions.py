@@ -6,6 +6,7 @@ the prototype, and with its sub-extensions bound to the same container. Hooks: `
 dependency provider, in this order around every call.
 
 ``parts()`` is this project's own: what of micro_framework an extension works with. The container binds those too.
+``described()`` is as well: what ``micro-framework routes`` shows.
 """
 
 import inspect
@@ -65,6 +66,10 @@ class Extension:
     def parts(self) -> Mapping[str, own.Extension]:
         """What of micro_framework it works with, by the attribute to put the bound copy in."""
         return {}
+
+    def described(self) -> dict[str, Any]:
+        """What this bound declaration is, as plain data for ``micro-framework routes``; ``kind`` and what it names."""
+        return {"kind": type(self).__name__}
 
     def bind(self, container: Any, *args: Any) -> Self:
         """A copy that works for a container.

@@ -104,6 +104,10 @@ class Publisher(DependencyProvider):
         part = OwnPublisher(exchange, self.routing_key, declare=self.declare, confirm_publish=self.confirms)
         return {"part": part}
 
+    def described(self) -> dict[str, Any]:
+        """Where messages go."""
+        return {**self.part.described(), **super().described()}
+
     def target_exchange(self) -> Any:
         """Where messages go."""
         return self.exchange

@@ -207,6 +207,10 @@ class ServiceRpc(ClusterRpc):
         self.target_service = target_service
         super().__init__(**options)
 
+    def described(self) -> dict[str, Any]:
+        """The service it calls."""
+        return {**super().described(), "service": self.target_service}
+
     def get_dependency(self, worker_ctx: Any) -> Client:
         """The client."""
         return super().get_dependency(worker_ctx)[self.target_service]

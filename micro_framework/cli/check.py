@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
-from micro_framework.cli.options import configured
+from micro_framework.cli.options import configured, with_nameko
 from micro_framework.exceptions import ConfigError, DeclarationError, MicroFrameworkError
 
 if TYPE_CHECKING:
@@ -42,8 +42,14 @@ MARKS = {"error": ("error", "red"), "warning": ("warning", "yellow"), "note": ("
     help="Compare with what is on the broker too; without URI that is AMQP_URI. Put it last, or write --broker=URI.",
 )
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", help="How to show it.")
+@with_nameko
 def check(
-    services: tuple[str, ...], config_path: str | None, defines: tuple[str, ...], broker: str | None, form: str
+    services: tuple[str, ...],
+    config_path: str | None,
+    defines: tuple[str, ...],
+    broker: str | None,
+    form: str,
+    nameko: bool,
 ) -> None:
     """Find out what would keep services from starting, without starting them.
 
@@ -58,13 +64,15 @@ def check(
         raise FailedError(str(error)) from error
     if broker is not None and not config.get("AMQP_URI"):
         raise WrongUsageError("there is no broker to compare with; write --broker amqp://... or set AMQP_URI")
-    found = list(findings(services, config, on_broker=broker is not None))
+    found = list(findings(services, config, on_broker=broker is not None, nameko=nameko))
     show(found, form)
     if any(each.level == "error" for each in found):
         raise SystemExit(1)
 
 
-def findings(specs: Sequence[str], config: dict[str, Any], *, on_broker: bool) -> Iterator["Finding"]:
+def findings(
+    specs: Sequence[str], config: dict[str, Any], *, on_broker: bool, nameko: bool = False
+) -> Iterator["Finding"]:
     """Everything that can be found out."""
     from micro_framework.brokers.rabbitmq.inspection import Finding
     from micro_framework.cli.run import build
@@ -73,7 +81,7 @@ def findings(specs: Sequence[str], config: dict[str, Any], *, on_broker: bool) -
     heard = Heard()
     logging.getLogger("micro_framework").addHandler(heard)
     try:
-        runner = build(specs, config)
+        runner = build(specs, config, nameko=nameko)
     except (ConfigError, DeclarationError) as error:
         what = "configuration" if isinstance(error, ConfigError) else "declarations"
         yield from (Finding("error", what, problem) for problem in error.problems)

@@ -108,6 +108,8 @@ def broken(name: str, error: BaseException) -> str:
         what = f"it called sys.exit({'' if error.code is None else repr(error.code)})"
     else:
         what = "".join(traceback.format_exception_only(error)).rstrip()
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "nameko":
+        what += "; services written for Nameko run with --nameko"
     lines = [f"'{name}' cannot be imported: {what}"]
     for frame in user_frames(error.__traceback__)[-SHOWN_FRAMES:]:
         lines.append(f"  at {frame.filename}, line {frame.lineno}: {frame.line}")

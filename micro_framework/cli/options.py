@@ -9,7 +9,7 @@ import click
 
 from micro_framework.cli.errors import WrongUsageError
 
-__all__ = ["configured", "read_json_option", "with_broker", "with_config"]
+__all__ = ["configured", "read_json_option", "with_broker", "with_config", "with_nameko"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +33,13 @@ def with_config(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def with_nameko(command: Command) -> Command:
+    """Give a command ``--nameko``, which goes to `micro_framework.cli.run.build`."""
+    return click.option("--nameko", is_flag=True, help="They are services written for Nameko, which is not needed.")(
+        command
+    )
 
 
 def configured(config_path: str | None, defines: Sequence[str], broker: str | None) -> dict[str, Any]:

@@ -45,7 +45,14 @@ PARENT = "MICRO_FRAMEWORK_RELOADER"
 PROGRAM = (sys.executable, "-m", "micro_framework")
 
 
-def run_reloading(specs: Sequence[str], config_path: str | None, defines: Sequence[str], broker: str | None) -> int:
+def run_reloading(
+    specs: Sequence[str],
+    config_path: str | None,
+    defines: Sequence[str],
+    broker: str | None,
+    *,
+    nameko: bool = False,
+) -> int:
     """Run services until a signal, anew after each change.
 
     Args:
@@ -53,6 +60,7 @@ def run_reloading(specs: Sequence[str], config_path: str | None, defines: Sequen
         config_path: The configuration's file, watched too.
         defines: The ``-d`` options.
         broker: The ``--broker`` option.
+        nameko: The ``--nameko`` option.
 
     Returns:
         The exit code: that of the services.
@@ -68,7 +76,8 @@ def run_reloading(specs: Sequence[str], config_path: str | None, defines: Sequen
     with contextlib.suppress(ConfigError):  # the services tell, and it may be mended while they are watched
         configured(config_path, defines, broker)
     configure_logging(None)
-    options = [*(f"-d{each}" for each in defines)]
+    options = ["--nameko"] if nameko else []
+    options += [f"-d{each}" for each in defines]
     options += ["--config", config_path] if config_path else []
     options += ["-d", f"AMQP_URI={yaml_text(broker)}"] if broker is not None else []
     return Reloader([*specs, *options], Path.cwd(), Path(config_path) if config_path else None).run()

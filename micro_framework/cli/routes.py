@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from micro_framework.cli.errors import FailedError
-from micro_framework.cli.options import configured, with_config
+from micro_framework.cli.options import configured, with_config, with_nameko
 from micro_framework.exceptions import MicroFrameworkError
 
 if TYPE_CHECKING:
@@ -28,26 +28,32 @@ Described = dict[str, Any]
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "mermaid"]), default="text", help="How to show it."
 )
+@with_nameko
 @with_config
 def routes(
-    services: tuple[str, ...], form: str, config_path: str | None, defines: tuple[str, ...], broker: str | None
+    services: tuple[str, ...],
+    form: str,
+    nameko: bool,
+    config_path: str | None,
+    defines: tuple[str, ...],
+    broker: str | None,
 ) -> None:
     """Show what services declare: entrypoints, queues, routing keys, workers, retries.
 
     Nothing connects. 'mermaid' draws services with the events and calls between them.
     """
     try:
-        described = described_routes(services, configured(config_path, defines, broker))
+        described = described_routes(services, configured(config_path, defines, broker), nameko=nameko)
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
     click.echo({"text": as_text, "json": as_json, "mermaid": as_mermaid}[form](described))
 
 
-def described_routes(specs: Sequence[str], config: dict[str, Any]) -> list[Described]:
+def described_routes(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> list[Described]:
     """Every route of the services named, as plain data."""
     from micro_framework.cli.run import build
 
-    assembly = build(specs, {"AMQP_URI": ANY_BROKER, **config}).assembly
+    assembly = build(specs, {"AMQP_URI": ANY_BROKER, **config}, nameko=nameko).assembly
     return [described_route(route, assembly) for route in assembly.routes]
 
 
@@ -56,6 +62,7 @@ def described_route(route: "BoundRoute", assembly: "Assembly") -> Described:
     from micro_framework.assembly import dependencies_of
 
     host = route.host
+    dependencies = [each.described() for each in dict.fromkeys(dependencies_of(route))]
     return {
         "service": route.service,
         "target": route.label,
@@ -63,7 +70,7 @@ def described_route(route: "BoundRoute", assembly: "Assembly") -> Described:
         "context": {"name": host.context, "workers": host.workers, "mode": assembly.modes[host.context]},
         "backoff": described_backoff(route),
         "on_failure": route.callback.target.description if route.callback else None,
-        "dependencies": [each.described() for each in dict.fromkeys(dependencies_of(route))],
+        "dependencies": [*dependencies, *route.entrypoint.described_dependencies()],
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
-from micro_framework.cli.options import configured, with_config
+from micro_framework.cli.options import configured, with_config, with_nameko
 from micro_framework.exceptions import CopyFailed, MicroFrameworkError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ NAMEKO_HOST = "nameko_compat.hosting"
 
 @click.command()
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
-@click.option("--nameko", is_flag=True, help="They are Nameko services: 'import nameko' means nameko_compat.")
+@with_nameko
 @with_config
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Copies: short for -d PROCESSES=N.")
 @click.option("--reload", "reloads", is_flag=True, help="Start again when a Python or configuration file changes.")
@@ -53,12 +53,10 @@ def run(
     """
     if processes is not None:
         defines = (*defines, f"PROCESSES={processes}")
-    if reloads and nameko:
-        raise WrongUsageError("--reload watches services of micro_framework's own only; leave out --reload or --nameko")
     if reloads:
         from micro_framework.cli.reload import run_reloading
 
-        sys.exit(run_reloading(services, config_path, defines, broker))
+        sys.exit(run_reloading(services, config_path, defines, broker, nameko=nameko))
     try:
         start(services, configured(config_path, defines, broker), nameko=nameko)
     except CopyFailed as error:

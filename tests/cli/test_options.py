@@ -2,6 +2,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from micro_framework.cli import main
 from micro_framework.cli.errors import WrongUsageError
 from micro_framework.cli.options import configured, read_json_option, with_broker, with_config
 from micro_framework.exceptions import ConfigError
@@ -68,3 +69,28 @@ def test_json_is_read_or_wrong_usage() -> None:
     assert read_json_option('{"id": 7}') == {"id": 7}
     with pytest.raises(WrongUsageError, match="not JSON"):
         read_json_option("{id: 7}")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show-config"],
+        ["show-config", "-d", "MAX_WORKER=3"],
+        ["call", "shop", "sell", "--timeout", "0.1"],
+        ["emit", "shop", "sold", "-d", "PUBLISH_TIMEOUT=0.1"],
+        ["check", "tests.observed_shop", "--broker"],
+        ["routes", "tests.observed_shop", "--format", "json"],
+        ["check", "tests.observed_shop", "-d", "MAX_WORKERS=many"],
+        ["dead-letters", "list", "--queue", "shop"],
+    ],
+)
+@pytest.mark.parametrize("given", ["file", "define"])
+def test_no_command_shows_the_brokers_password(tmp_path, monkeypatch, arguments, given):
+    uri = "amqp://bob:xyzzyplugh@127.0.0.1:1/shop"
+    monkeypatch.setenv("SHOP_BROKER", uri)
+    (tmp_path / "config.yaml").write_text("AMQP_URI: ${SHOP_BROKER}\n")
+    config = [f"--config={tmp_path}/config.yaml"] if given == "file" else [f"-dAMQP_URI={uri}"]
+    result = CliRunner().invoke(main, [arguments[0], *config, *arguments[1:]])
+    assert result.output
+    assert isinstance(result.exception, SystemExit | None)
+    assert "xyzzyplugh" not in result.output

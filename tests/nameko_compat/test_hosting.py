@@ -10,14 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kombu
 import pytest
 
 from micro_framework.exceptions import ConfigError, DeclarationError
+from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import free_port
 from nameko_compat.hosting import has_entrypoint, make_runner
 from nameko_compat.rpc import rpc
+from tests.cli.test_reload import replace
 from tests.cli.test_run import Process
 from tests.outside import SECONDS
+from tests.processes import ServiceProcess
 
 SERVICES = """
     import os
@@ -171,7 +175,86 @@ def test_without_the_flag_nameko_is_not_there(tmp_path: Path) -> None:
     finally:
         process.close()  # type: ignore[no-untyped-call]
     assert code == 1
-    assert "No module named 'nameko'" in errors
+    assert "No module named 'nameko'; services written for Nameko run with --nameko" in errors
+
+
+DECLARED = """
+    from kombu import Exchange
+    from nameko.events import EventDispatcher, event_handler
+    from nameko.extensions import DependencyProvider
+    from nameko.messaging import Publisher
+    from nameko.rpc import RpcProxy, rpc
+
+    class Database(DependencyProvider):
+        def setup(self):
+            raise RuntimeError("nobody may set this up")
+
+    class Orders:
+        name = "orders"
+        database = Database()
+        stock = RpcProxy("stock")
+        dispatch = EventDispatcher()
+        publish = Publisher(exchange=Exchange("audit"))
+
+        @rpc
+        def create(self): ...
+
+        @event_handler("payments", "refunded")
+        def refund(self, payload): ...
+"""
+
+
+def told(directory: Path, *arguments: str) -> tuple[int, str, str]:
+    """What a command that ends by itself prints."""
+    process = Process(directory, *arguments)  # type: ignore[no-untyped-call]
+    try:
+        code, errors = process.end()  # type: ignore[no-untyped-call]
+        lines = [process.lines.get() for _ in range(process.lines.qsize())]
+    finally:
+        process.close()  # type: ignore[no-untyped-call]
+    return code, "\n".join(lines), errors
+
+
+def test_routes_and_check_know_nameko_services(tmp_path: Path, rabbit: VHost) -> None:
+    (tmp_path / "shop.py").write_text(textwrap.dedent(DECLARED))
+    code, shown, errors = told(tmp_path, "routes", "--nameko", "shop")
+    assert (code, errors) == (0, "")
+    for part in (
+        "Rpc routing_key=orders.create; queue rpc-orders bound to nameko-rpc/orders.*",
+        "EventHandler source=payments event=refunded handler_type=service_pool",
+        "uses ServiceRpc service=stock",
+        "uses EventDispatcher exchange=orders.events",
+        "uses Publisher exchange=audit",
+    ):
+        assert part in shown
+    _, drawn, _ = told(tmp_path, "routes", "--nameko", "shop", "--format", "mermaid")
+    assert 'svc_orders -.->|"rpc"| svc_stock' in drawn
+
+    with kombu.Connection(rabbit.uri) as connection:
+        connection.default_channel.queue_declare("rpc-orders", durable=True, arguments={"x-expires": 60_000})
+    code, shown, errors = told(tmp_path, "check", "--nameko", "shop", f"--broker={rabbit.uri}")
+    assert (code, errors) == (1, ""), shown
+    assert [line for line in shown.splitlines() if line.startswith("error") and "rpc-orders" in line]
+    assert shown.splitlines()[-1] == "would not start: 1 error"
+
+
+def test_nameko_services_are_started_again_when_their_code_changes(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(textwrap.dedent(SERVICES).replace("ticked", "first"))
+    (tmp_path / "nameko.yaml").write_text("AMQP_URI: memory://\nWORD: hello\n")
+    arguments = ["run", "--nameko", "shop:Orders", "--reload", "--config", "nameko.yaml"]
+    process = ServiceProcess(tmp_path, ["-m", "micro_framework", *arguments], PYTHONDONTWRITEBYTECODE="1")
+    try:
+        process.output.wait_for("first hello hello")
+        replace(tmp_path / "shop.py", "import nameko.nothing\n")
+        (line,) = process.errors.wait_for("the old goes on")
+        assert "nameko.nothing" in line
+        replace(tmp_path / "shop.py", textwrap.dedent(SERVICES).replace("ticked", "second"))
+        process.output.wait_for("second hello hello")
+        process.errors.wait_for("ready: orders", 2)
+        process.send(signal.SIGTERM)
+        assert process.code() == 0
+    finally:
+        process.close()
 
 
 def test_what_is_missing_is_named_with_its_line(start: Start, tmp_path: Path) -> None:
