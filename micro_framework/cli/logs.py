@@ -16,7 +16,7 @@ from micro_framework.logs import JSONFormatter, TextFormatter
 
 __all__ = ["configure_logging"]
 
-QUIET_LIBRARIES = ("amqp", "kombu", "watchfiles")
+QUIET_LIBRARIES = ("amqp", "kombu", "watchfiles", "websockets")
 
 NO_COLOUR = "NO_COLOR"
 """The environment variable that, set to anything, keeps colours away (https://no-color.org)."""

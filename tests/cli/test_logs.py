@@ -76,3 +76,10 @@ def test_a_terminal_has_colours_unless_they_are_unwanted(monkeypatch, environmen
     configure_logging(None, stream := Terminal())
     logging.getLogger("orders").warning("careful")
     assert ("\x1b[33mWARNING" in stream.getvalue()) == coloured
+
+
+def test_libraries_that_log_each_connection_are_heard_only_when_something_is_wrong():
+    configure_logging(None, io.StringIO())
+    for library in ("amqp", "kombu", "websockets.server"):
+        assert not logging.getLogger(library).isEnabledFor(logging.INFO)
+        assert logging.getLogger(library).isEnabledFor(logging.WARNING)
