@@ -62,6 +62,8 @@ class RetryPolicy:
         factor: Each delay is the one before times this.
         max_interval: Milliseconds no delay exceeds, None for no cap.
         jitter: Share of the delay, 0 to 1, by which it is spread at random in both directions, in `JITTER_STEPS`.
+        delay_of: Instead of ``interval``, where the error decides: gets the `Attempt` that failed, what it raised and a
+            random number from 0 to 1, and returns milliseconds.
     """
 
     max_retries: int | None
@@ -70,6 +72,7 @@ class RetryPolicy:
     factor: float = 1.0
     max_interval: float | None = None
     jitter: float = 0.0
+    delay_of: Callable[[Attempt, BaseException, float], float] | None = None
 
 
 def matches(error: BaseException, exceptions: Sequence[ExceptionSpec] | None) -> bool:
@@ -89,15 +92,18 @@ def should_retry(policy: RetryPolicy, attempt: Attempt, error: BaseException) ->
     return left and matches(error, policy.exceptions)
 
 
-def next_delay(policy: RetryPolicy, attempt: Attempt, random: float) -> int:
+def next_delay(policy: RetryPolicy, attempt: Attempt, random: float, error: BaseException | None = None) -> int:
     """Milliseconds to wait after a failed attempt.
 
     Args:
         policy: The route's policy.
         attempt: The attempt that failed.
         random: A number from 0 to 1, used for the jitter.
+        error: What it raised; needed where the error decides.
     """
-    if callable(policy.interval):
+    if policy.delay_of is not None and error is not None:
+        delay = policy.delay_of(attempt, error, random)
+    elif callable(policy.interval):
         delay = policy.interval(attempt)
     else:
         delay = grown(policy.interval, policy.factor, attempt.retry_count)
@@ -112,7 +118,7 @@ def expected_delays(policy: RetryPolicy) -> tuple[int, ...]:
 
     Empty where a function gives them, for nobody knows what it will say; the first `MOST_EXPECTED` if there are more.
     """
-    if callable(policy.interval):
+    if callable(policy.interval) or policy.delay_of is not None:
         return ()
     chances = [(step + 0.5) / JITTER_STEPS for step in range(JITTER_STEPS)] if policy.jitter else [0.0]
     found: dict[int, None] = {}

@@ -388,7 +388,7 @@ class BoundRoute:
         """Hand the message to the broker's delay; the original is settled only once the broker has the copy."""
         self.happened(Happening.RETRYING, call, error)
         try:
-            delay = next_delay(policy, call.attempt, random.random())
+            delay = next_delay(policy, call.attempt, random.random(), error)
             now = datetime.now(UTC)
             due = now + timedelta(milliseconds=delay)
             attempt = next_attempt(policy, call.attempt, error, now=now, due=due)

@@ -194,3 +194,12 @@ def test_every_delay_that_comes_is_one_of_those_foreseen() -> None:
     for count in range(5):
         for number in range(101):
             assert next_delay(policy, attempt(count), number / 100) in expected
+
+
+def test_an_error_may_decide_how_long_to_wait() -> None:
+    def delay_of(failed: Attempt, error: BaseException, random: float) -> float:
+        return 100 * error.args[0] + failed.retry_count + random
+
+    policy = RetryPolicy(None, 0, delay_of=delay_of)
+    assert next_delay(policy, attempt(3), 0.0, ValueError(7)) == 703
+    assert expected_delays(policy) == ()

@@ -220,7 +220,13 @@ class ServiceContainer:
         """The route of an entrypoint."""
         adapter = entrypoint.route_entrypoint() or SpawnAdapter()
         method = entrypoint.method_name
-        route = Route(self.service_cls, adapter.serve(entrypoint, life), method_name=method, worker_class=NamekoWorker)
+        route = Route(
+            self.service_cls,
+            adapter.serve(entrypoint, life),
+            method_name=method,
+            worker_class=NamekoWorker,
+            backoff=entrypoint.backoff,
+        )
         route.service = self.service_name
         return route
 

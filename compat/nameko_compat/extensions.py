@@ -17,6 +17,8 @@ from types import FunctionType
 from typing import Any, ClassVar, Self
 
 from micro_framework import extensions as own
+from micro_framework.calls import Attempt
+from micro_framework.retry import AsyncBackOff
 from nameko_compat.exceptions import IncorrectSignature
 
 __all__ = [
@@ -221,6 +223,13 @@ class Entrypoint(Extension):
     def route_entrypoint(self) -> Any:
         """What of micro_framework drives the method; None: `spawn_worker` alone does."""
         return None
+
+    backoff: ClassVar[AsyncBackOff | None] = None
+    """What is tried again, and when; ours, as ``route_entrypoint``."""
+
+    def failed_with(self, error: BaseException, attempt: Attempt) -> BaseException:
+        """What a call failed with that raised this in this attempt; ours."""
+        return error
 
     def check_signature(self, args: Any, kwargs: Any) -> None:
         """Whether arguments fit the method.

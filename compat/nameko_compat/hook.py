@@ -1,4 +1,4 @@
-"""``import nameko`` means `nameko_compat`, and ``import eventlet`` its shim: only where `install` was called.
+"""``import nameko`` means `nameko_compat`; eventlet and nameko_amqp_retry mean shims in it: where `install` was called.
 
 The finder stands before all others, so it does not matter whether the real packages are installed too. A module has one
 identity: ``nameko.rpc`` is the very module ``nameko_compat.rpc``.
@@ -16,7 +16,11 @@ from nameko_compat.absent import absent_module
 
 __all__ = ["AliasFinder", "AliasLoader", "install", "uninstall"]
 
-ALIASES = {"nameko": "nameko_compat", "eventlet": "nameko_compat.green"}
+ALIASES = {
+    "nameko": "nameko_compat",
+    "eventlet": "nameko_compat.green",
+    "nameko_amqp_retry": "nameko_compat.amqp_retry",
+}
 
 
 class AliasLoader(Loader):
@@ -68,6 +72,8 @@ class AliasFinder(MetaPathFinder):
                 f"eventlet.{below} is not in nameko_compat, where eventlet means threads; use the standard library's "
                 "modules, which wait without it, or take that part out"
             )
+        if root == "nameko_amqp_retry":
+            return f"nameko_amqp_retry.{below} is not in nameko_compat, where retries are those of micro_framework"
         reason = absent_module(below) or "Nameko has no such module either"
         return f"nameko.{below} is not in nameko_compat: {reason}"
 

@@ -261,7 +261,7 @@ class NamekoWorker(Worker):
         try:
             return Outcome(method(*context.args, **context.kwargs))
         except BaseException as error:  # noqa: BLE001 - sys.exit() in a method must not end its worker
-            return Outcome(error=error)
+            return Outcome(error=context.entrypoint.failed_with(error, self.call.attempt))
 
     def handled(self, context: WorkerContext, outcome: Outcome) -> Outcome:
         """The outcome as ``handle_result`` has it."""
