@@ -1,20 +1,90 @@
 """Third-party extensions of Nameko as they were published, in an environment that has real Nameko and eventlet too."""
 
 import http.client
+import http.server
+import json
+import queue
+import socket
+import subprocess
+import threading
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from interop_tests.nameko_process import nameko_python
 from interop_tests.own_process import UnmodifiedService
+from micro_framework.exceptions import RemoteError
 from micro_framework.standalone import RPCClient
 from micro_framework.testing.broker_state import BrokerAdmin, VHost
+from micro_framework.testing.rabbitmq import free_port
 
 SECONDS = 30.0
 
 pytestmark = pytest.mark.timeout(300)  # the environment is made by the first test, if `make` has not made it
+
+
+class Sentry:
+    """Takes what a client of Sentry sends: an HTTP server on 127.0.0.1 that keeps the bodies."""
+
+    def __init__(self) -> None:
+        received = self.received = queue.SimpleQueue[dict[str, Any]]()
+
+        class Store(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                received.put(json.loads(zlib.decompress(body)))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.server = http.server.HTTPServer(("127.0.0.1", 0), Store)
+        self.thread = threading.Thread(target=self.server.serve_forever, name="test-sentry")
+
+    @property
+    def dsn(self) -> str:
+        return f"http://key:secret@127.0.0.1:{self.server.server_port}/1"
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def sentry() -> Iterator[Sentry]:
+    with Sentry() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis of the tests' own, which writes nothing."""
+    port = free_port()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path_factory.mktemp("redis"))]
+    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + SECONDS
+            while not listens(port):
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 class ThirdParty(UnmodifiedService):
@@ -24,10 +94,13 @@ class ThirdParty(UnmodifiedService):
 
 
 @pytest.fixture(scope="module")
-def service(broker: BrokerAdmin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThirdParty]:
+def service(
+    broker: BrokerAdmin, tmp_path_factory: pytest.TempPathFactory, redis_uri: str, sentry: Sentry
+) -> Iterator[ThirdParty]:
     vhost = VHost(broker, broker.add_vhost())
     database: Path = tmp_path_factory.mktemp("database") / "shop.db"
-    running = ThirdParty(vhost, "Shop", DB_URIS={"shop:Base": f"sqlite:///{database}"})
+    places = {"DB_URIS": {"shop:Base": f"sqlite:///{database}"}, "REDIS_URIS": {"main": redis_uri}}
+    running = ThirdParty(vhost, "Shop", SENTRY={"DSN": sentry.dsn}, **places)
     running.python = str(nameko_python("extensions"))
     with running:
         yield running
@@ -75,6 +148,19 @@ def test_nameko_tracer_traces_calls_and_results(shop: Any, service: ThirdParty) 
     service.vhost.wait_for(lambda _: traced(shop, "response", "ordered"), SECONDS, "the event to be traced")
     assert traced(shop, "request", "order")
     assert traced(shop, "response", "order")
+
+
+def test_nameko_redis_hands_out_its_client(shop: Any) -> None:
+    assert [shop.remember("tea"), shop.remember("tea"), shop.remember("milk")] == [1, 2, 1]
+
+
+def test_nameko_sentry_reports_what_a_call_raised(shop: Any, sentry: Sentry) -> None:
+    with pytest.raises(RemoteError, match="no such article"):
+        shop.fail("no such article")
+    report = sentry.received.get(timeout=SECONDS)
+    assert report["tags"]["method_name"] == "fail"
+    assert report["logger"] == "shop.fail"
+    assert "LookupError 'no such article'" in report["message"]
 
 
 def test_nameko_prometheus_counts_calls(shop: Any, service: ThirdParty) -> None:

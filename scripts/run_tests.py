@@ -47,6 +47,7 @@ def step(python: Path, *command: str) -> None:
 def run_pytest(python: Path, arguments: list[str]) -> int:
     provide_broker()
     provide_browser()
+    provide_redis()
     variables = dict(os.environ)
     for version in NAMEKO_VERSIONS:
         variables[ENVIRONMENT_VARIABLES[version]] = str(environment(version))
@@ -92,6 +93,16 @@ def provide_browser() -> None:
             "the tests need Chromium: install it (Debian, as root: apt-get install chromium), or name its program in "
             "MF_CHROMIUM"
         )
+
+
+def provide_redis() -> None:
+    """Installs Redis if there is none and that is allowed."""
+    if shutil.which("redis-server"):
+        return
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        install("redis-server", "Redis", RUNLEVEL="1")
+    else:
+        raise SystemExit("the tests need Redis: install it (Debian, as root: apt-get install redis-server)")
 
 
 def install_server() -> None:

@@ -59,7 +59,7 @@ class AliasFinder(MetaPathFinder):
         root, _, below = fullname.partition(".")
         if root not in ALIASES:
             return None
-        real = f"{ALIASES[root]}.{below}" if below else ALIASES[root]
+        real = standing_for(root, below)
         if not is_there(real) or (root == "nameko" and absent_module(below)):
             raise ModuleNotFoundError(self.refusal(root, below), name=fullname)
         loader = AliasLoader(real)
@@ -76,6 +76,14 @@ class AliasFinder(MetaPathFinder):
             return f"nameko_amqp_retry.{below} is not in nameko_compat, where retries are those of micro_framework"
         reason = absent_module(below) or "Nameko has no such module either"
         return f"nameko.{below} is not in nameko_compat: {reason}"
+
+
+def standing_for(root: str, below: str) -> str:
+    """The name of the module that is meant."""
+    green, _, standard = below.partition(".")
+    if (root, green) == ("eventlet", "green") and standard.partition(".")[0] in sys.stdlib_module_names:
+        return standard
+    return f"{ALIASES[root]}.{below}" if below else ALIASES[root]
 
 
 def is_there(name: str) -> bool:

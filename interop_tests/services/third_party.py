@@ -9,6 +9,8 @@ from nameko.events import EventDispatcher, event_handler
 from nameko.rpc import rpc
 from nameko.web.handlers import http
 from nameko_prometheus import PrometheusMetrics
+from nameko_redis import Redis
+from nameko_sentry import SentryReporter
 from nameko_sqlalchemy import Database, DatabaseSession
 from nameko_tracer import Tracer
 from sqlalchemy import Column, Integer, String
@@ -39,6 +41,8 @@ class Shop:
     database = Database(Base)
     metrics = PrometheusMetrics()
     tracer = Tracer()
+    redis = Redis("main")
+    sentry = SentryReporter()
     dispatch = EventDispatcher()
 
     @rpc
@@ -65,6 +69,15 @@ class Shop:
     @http("GET", "/metrics")
     def expose(self, request):
         return self.metrics.expose_metrics(request)
+
+    @rpc
+    def remember(self, article):
+        self.redis.incr(article)
+        return int(self.redis.get(article))
+
+    @rpc
+    def fail(self, why):
+        raise LookupError(why)
 
     @rpc
     def traces(self):

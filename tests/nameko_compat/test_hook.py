@@ -1,7 +1,10 @@
 """``import nameko`` and ``import eventlet`` under the hook, also beside the real packages."""
 
 import importlib
+import socket
+import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +46,14 @@ def test_packages_below_are_found_in_any_order(hooked: None) -> None:
     assert names["ClusterRpcProxy"].__module__ == "nameko_compat.standalone.rpc"  # type: ignore[attr-defined]
 
 
+def test_green_modules_are_those_of_the_standard_library(hooked: None) -> None:
+    names = imported("from eventlet.green import socket, subprocess\nfrom eventlet.green.urllib import request")
+    assert (names["socket"], names["subprocess"]) == (socket, subprocess)
+    assert names["request"] is urllib.request
+    assert socket.__spec__.name == "socket"
+    assert imported("import eventlet.green.urllib.request as request")["request"] is urllib.request
+
+
 def test_eventlet_means_threads(hooked: None) -> None:
     names = imported("import eventlet\neventlet.monkey_patch(socket=True)\nfrom eventlet.greenpool import GreenPool")
     assert names["eventlet"] is green
@@ -80,7 +91,7 @@ def test_without_the_hook_the_real_ones_are_meant(tmp_path: Path, monkeypatch: p
         ("import nameko.cli.main", "nameko.cli.main is not in nameko_compat: a part of Nameko's command line"),
         ("import nameko.nothing", "nameko.nothing is not in nameko_compat: Nameko has no such module either"),
         ("from nameko.rpc import nothing", "cannot import name 'nothing'"),
-        ("import eventlet.green.socket", "eventlet.green is not in nameko_compat, where eventlet means threads"),
+        ("import eventlet.green.zmq", "eventlet.green.zmq is not in nameko_compat, where eventlet means threads"),
         ("\nfrom eventlet import wsgi", r"eventlet.wsgi is not in nameko_compat.*\(at service.py, line 2\); there is"),
         ("import eventlet\n\neventlet.listen(())", r"eventlet.listen is not .*\(at service.py, line 3\)"),
     ],
