@@ -194,12 +194,11 @@ def test_the_table_of_keys_has_every_key_that_does_something_and_no_other():
     assert listed == known - later
 
 
-def test_sphinx_makes_the_documentation_without_a_warning(tmp_path: Path) -> None:
-    options = ["-q", "-W", "--keep-going", "-b", "html", "-c", "docs"]
+def test_sphinx_reads_the_documentation_without_a_warning(tmp_path: Path) -> None:
+    options = ["-q", "-W", "--keep-going", "-b", "dummy", "-c", "docs"]  # resolves every reference, and writes nothing
     command = [sys.executable, "-m", "sphinx", *options, ".", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "RPCListener" in (tmp_path / "docs" / "api" / "amqp.html").read_text()
 
 
 def test_every_page_is_in_the_contents() -> None:
