@@ -33,6 +33,7 @@ SCRIPTS = Path(__file__).resolve().parent / "contestants"
 CORES = os.cpu_count() or 1
 
 OWN = "micro_framework"
+OWN_METRICS = f"{OWN}, metrics"
 OWN_PROCESSES = (f"{OWN}, process", f"{OWN}, greedy_process", f"{OWN}, PROCESSES: {CORES}")
 BASE, NAMEKO_3 = "nameko 2.14.1", "nameko 3.0.0rc11"
 OWN_TO_BASE, BASE_TO_OWN = f"{OWN} -> {BASE}", f"{BASE} -> {OWN}"
@@ -111,6 +112,7 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(OWN, "own_service.py"),
+        Contestant(OWN_METRICS, "own_service.py", options={"metrics": True}),
         *(
             Contestant(name, "own_processes.py", options=options, together=True)
             for name, options in zip(
@@ -224,7 +226,7 @@ QUICK = Plan(
 )
 FULL = Plan(
     (
-        *(Cell("consume", "", workers, ALL, 5) for workers in (1, 10, 100)),
+        *(Cell("consume", "", workers, (OWN_METRICS, *ALL), 5) for workers in (1, 10, 100)),
         Cell("consume", "", 10, (OWN, *OWN_PROCESSES), 3),
         Cell("publish", "single", 1, ALL, 5),
         Cell("publish", "single", 10, SERVICES, 5),

@@ -9,7 +9,17 @@ from benchmarks.lives import Life
 from benchmarks.rounds import LifeRound, Round
 from benchmarks.runs import Run, Void
 
-__all__ = ["Spread", "cpu_of", "life_of", "life_ratio_of", "percentile_of", "rate_of", "ratio_of", "voids_of"]
+__all__ = [
+    "Spread",
+    "cpu_of",
+    "life_of",
+    "life_ratio_of",
+    "percentile_of",
+    "rate_of",
+    "ratio_of",
+    "voids_of",
+    "work_of",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,11 @@ def percentile_of(rounds: Sequence[Round], name: str, which: str) -> Spread | No
     """``p50`` or ``p99`` of the calls, in milliseconds; None where nothing was published or called."""
     values = [getattr(run, which) for run in runs_of(rounds, name)]
     return Spread.of([value for value in values if value is not None])
+
+
+def work_of(rounds: Sequence[Round], name: str) -> Spread | None:
+    """The share of the cores' time that went into the handlers' work; None where that is not known."""
+    return Spread.of([run.work for run in runs_of(rounds, name) if run.work is not None])
 
 
 def ratio_of(rounds: Sequence[Round], name: str, base: str) -> Spread | None:

@@ -18,6 +18,7 @@ from benchmarks.ratios import (
     rate_of,
     ratio_of,
     voids_of,
+    work_of,
 )
 from benchmarks.rounds import LifeRound, Round
 from benchmarks.runs import Void
@@ -26,6 +27,7 @@ __all__ = ["as_json", "as_markdown", "environment"]
 
 Results = Mapping[Cell, Sequence[Round]]
 
+WORK = "work"
 LIMITS = (*RAW, LOOPS)
 """What the others are shown as fractions of, where it is in the table."""
 
@@ -52,6 +54,9 @@ def table(cell: Cell, rounds: Sequence[Round]) -> list[str]:
     """A cell's table."""
     limits = [limit for limit in LIMITS if limit in cell.contestants]
     heads = ["", "messages/s", f"x {BASE}", *(f"of {limit}" for limit in limits)]
+    if cell.work == "compute":
+        limits.append(WORK)
+        heads.append("cores' time in the work")
     heads += ["p50 / p99 ms", "CPU us/message", "rounds"]
     return ["", f"### {cell.title}", "", *ruled(heads), *(row(rounds, name, limits) for name in cell.contestants)]
 
@@ -67,7 +72,10 @@ def row(rounds: Sequence[Round], name: str, limits: Sequence[str]) -> str:
     if voids:
         return f"| {name} | VOID | {'; '.join(voids)[:200]} {'| ' * (len(limits) + 2)}| {len(rounds)} |"
     rate, cpu = rate_of(rounds, name), cpu_of(rounds, name)
-    ratios = [spread_text(ratio_of(rounds, name, other), "{:.2f}") for other in (BASE, *limits)]
+    ratios = [
+        spread_text(work_of(rounds, name) if other is WORK else ratio_of(rounds, name, other), "{:.2f}")
+        for other in (BASE, *limits)
+    ]
     cells = [name, middle(rate), *ratios, latency(rounds, name), middle(cpu), str(len(rounds))]
     return f"| {' | '.join(cells)} |"
 

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.contestants.work import burn
-from benchmarks.plan import COMPUTE_MILLISECONDS, CONTESTANTS, OWN, PAUSE, SERVER_WORKERS, Cell, Contestant
+from benchmarks.plan import COMPUTE_MILLISECONDS, CONTESTANTS, CORES, OWN, PAUSE, SERVER_WORKERS, Cell, Contestant
 from benchmarks.queues import EVENTS, BrokerSide, Source, Template
 from micro_framework.testing.broker_state import BrokerStateError, VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
@@ -59,6 +59,7 @@ class Run:
         window: Seconds that the window lasted.
         messages: Messages in the window.
         p50, p99: Of publishes and calls: how long half of them, and 99 of 100, took at most, in milliseconds.
+        work: Of handlers that compute in several processes: the share of the cores' time that went into their work.
     """
 
     contestant: str
@@ -69,6 +70,7 @@ class Run:
     messages: int
     p50: float | None = None
     p99: float | None = None
+    work: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -140,10 +142,11 @@ class Contest:
         if together:
             times = report["times"]
             window, cpu = times[-1] - times[warmup - 1], math.nan
+            work = sum(report["work"][warmup:]) / (CORES * window) if cell.work == "compute" else None
         else:
             (begin, begin_cpu), (end, end_cpu) = report["marks"]["begin"], report["marks"]["end"]
-            window, cpu = end - begin, (end_cpu - begin_cpu) / measured * 1e6
-        return Run(contestant.name, cell.title, measured / window, cpu, window, measured)
+            window, cpu, work = end - begin, (end_cpu - begin_cpu) / measured * 1e6, None
+        return Run(contestant.name, cell.title, measured / window, cpu, window, measured, work=work)
 
     def loop(self, cell: Cell, contestant: Contestant) -> Run:
         """Let it compute for the length of a window, without messages."""
@@ -252,9 +255,14 @@ class ContestantProcess:
         return self.record_path.read_bytes().count(b"\n") if self.look_for(self.record_path) else 0
 
     def record(self) -> dict[str, Any]:
-        """What its processes have handled, and when, in the order of time."""
-        pairs = sorted((float(at), identity) for identity, at in map(str.split, self.record_path.open()))
-        return {"ids": [identity for _, identity in pairs], "times": [at for at, _ in pairs]}
+        """What its processes have handled, when, and with how much CPU time, in the order of time."""
+        lines = [line.split() for line in self.record_path.read_text().splitlines()]
+        lines.sort(key=lambda line: float(line[1]))
+        return {
+            "ids": [identity for identity, _, _ in lines],
+            "times": [float(at) for _, at, _ in lines],
+            "work": [float(seconds) for _, _, seconds in lines],
+        }
 
     def ask_for_report(self) -> dict[str, Any]:
         """Have it write its report."""

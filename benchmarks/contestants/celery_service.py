@@ -26,8 +26,7 @@ work = work_of(order)
 
 @app.task(name="handle")
 def handle(payload: dict[str, Any]) -> None:
-    work()
-    handled(payload["id"])
+    handled(payload["id"], work())
 
 
 @app.task(name="echo")

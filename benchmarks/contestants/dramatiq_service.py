@@ -26,8 +26,7 @@ work = work_of(order)
 
 @dramatiq.actor(queue_name="tasks", max_retries=0)
 def handle(payload: dict[str, Any]) -> None:
-    work()
-    handled(payload["id"])
+    handled(payload["id"], work())
 
 
 def consume() -> None:

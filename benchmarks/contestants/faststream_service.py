@@ -28,9 +28,9 @@ async def consume(order: dict[str, Any]) -> None:
     async def handle(payload: dict[str, Any]) -> None:
         if pause:
             await asyncio.sleep(pause)
+            handled(payload["id"])
         else:
-            work()
-        handled(payload["id"])
+            handled(payload["id"], work())
 
     await FastStream(broker, logger=None).run()
 

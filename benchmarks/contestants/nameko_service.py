@@ -28,8 +28,7 @@ def consuming(order: dict[str, Any]) -> type:
 
         @event_handler("source", "tick")
         def handle(self, payload: dict[str, Any]) -> None:
-            work()
-            handled(payload["id"])
+            handled(payload["id"], work())
 
     for number in range(order.get("more_routes", 0)):
         setattr(Bench, f"more_{number}", event_handler("source", f"more_{number}")(another(f"more_{number}")))

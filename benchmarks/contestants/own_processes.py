@@ -19,7 +19,7 @@ __all__ = ["Bench", "main"]
 
 
 @functools.cache
-def tools(order: str) -> tuple[Callable[[str], None], Callable[[], object]]:
+def tools(order: str) -> tuple[Callable[..., None], Callable[[], float]]:
     """What counts and what works, once in each process."""
     read = json.loads(order)
     return counting(read), work_of(read)
@@ -35,8 +35,7 @@ class Bench:
     def handle(self, payload: dict[str, Any]) -> None:
         """One event."""
         handled, work = tools(self.config["ORDER"])
-        work()
-        handled(payload["id"])
+        handled(payload["id"], work())
 
 
 def main() -> None:

@@ -24,8 +24,7 @@ def consuming(order: dict[str, Any]) -> type:
 
         @EventListener("source", "tick")
         def handle(self, payload: dict[str, Any]) -> None:
-            work()
-            handled(payload["id"])
+            handled(payload["id"], work())
 
     for number in range(order.get("more_routes", 0)):
         setattr(Bench, f"more_{number}", EventListener("source", f"more_{number}")(another()))
@@ -90,7 +89,10 @@ def main() -> None:
         call(order)
         return
     service = {"consume": consuming, "publish": publishing, "serve": serving}[order["role"]](order)
-    Runner([service], {"AMQP_URI": order["uri"], "MAX_WORKERS": order["workers"], "WORKER_MODE": "thread"}).start()
+    config = {"AMQP_URI": order["uri"], "MAX_WORKERS": order["workers"], "WORKER_MODE": "thread"}
+    if order.get("metrics"):
+        config |= {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}}
+    Runner([service], config).start()
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def read_order() -> dict[str, Any]:
     return order
 
 
-def counting(order: dict[str, Any]) -> Callable[[str], None]:
-    """What a handler calls with the identity of each message that it has handled.
+def counting(order: dict[str, Any]) -> Callable[..., None]:
+    """What a handler calls with the identity of each message that it has handled, and the CPU time of its work.
 
     Args:
         order: With ``record``, the path of a file, if more than one process handles messages; else as for `Tally`.
@@ -39,16 +39,17 @@ class Record:
     """A file into which each of several processes writes what it has handled, and when. Safe in threads and forks.
 
     Args:
-        path: The file; a line is an identity and the seconds of the machine's monotonic clock.
+        path: The file; a line is an identity, the seconds of the machine's monotonic clock, and those of CPU time that
+            the work took.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def handled(self, identity: str) -> None:
+    def handled(self, identity: str, work: float = 0.0) -> None:
         """One message was handled."""
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        os.write(file, f"{identity} {time.monotonic()}\n".encode())
+        os.write(file, f"{identity} {time.monotonic()} {work}\n".encode())
         os.close(file)
 
 
@@ -71,7 +72,7 @@ class Tally:
         self.marks: dict[str, Clocks] = {}
         signal.signal(signal.SIGUSR1, self.write)
 
-    def handled(self, identity: str) -> None:
+    def handled(self, identity: str, work: float = 0.0) -> None:
         """One message was handled."""
         self.ids.append(identity)
         number = next(self.numbers)

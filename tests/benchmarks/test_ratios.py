@@ -55,11 +55,11 @@ def test_the_data_holds_every_run() -> None:
 
 def test_a_limit_has_a_column_where_it_was_measured() -> None:
     cell = Cell("consume", "", 2, (OWN, LOOPS), 1, work="compute")
-    computed = {OWN: Run(OWN, cell.title, 360, math.nan, 2.1, 800), LOOPS: run(LOOPS, 400)}
+    computed = {OWN: Run(OWN, cell.title, 360, math.nan, 2.1, 800, work=0.91), LOOPS: run(LOOPS, 400)}
     text = as_markdown({cell: [computed]}, [], {})
     assert "### consume, 2 workers, 5 ms CPU" in text
     assert f"| of {LOOPS} |" in text
-    assert f"| {OWN} | 360 |  | 0.90 |  |  | 1 |" in text
+    assert f"| {OWN} | 360 |  | 0.90 | 0.91 |  |  | 1 |" in text
     assert cpu_of([computed], OWN) is None
 
 
