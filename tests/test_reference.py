@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import nameko_compat.constants
+from micro_framework.cli import main
 from micro_framework.config import Settings, parse_config
 from micro_framework.config.keys import KEYS, Key, Section
 from nameko_compat.web.server import DEFAULT_ADDRESS
@@ -127,3 +129,87 @@ def test_variables_are_read_as_the_page_says() -> None:
     assert len(rows) > 10
     for written, read in rows:
         assert parse_config(written.strip("`"), {"WORKERS": "7"}, source="page") == json.loads(read.strip("`")), written
+
+
+# ---- command-line.md
+
+COMMAND_LINE = (DOCS / "command-line.md").read_text()
+
+SHARED = ("configuration-options", "message-options", "takeover-options")
+"""Labels of the tables that several commands have in common."""
+
+
+def commands_below(group: click.Group, path: str = "micro-framework") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from commands_below(command, f"{path} {name}")
+
+
+COMMANDS = dict(commands_below(main))
+
+
+def command_texts() -> dict[str, str]:
+    """What the page says of each command."""
+    headed = re.compile(r"^##+ `([^`\n]+)`\n(.*?)(?=^\([\w-]+\)=\n|^##|\Z)", re.MULTILINE | re.DOTALL)
+    return dict(headed.findall(COMMAND_LINE))
+
+
+def options_said(command: str) -> dict[frozenset[str], Row]:
+    """The rows of a command's options, by the options' spellings, with those of the tables that it refers to."""
+    text = command_texts()[command]
+    rows = list(rows_of(text))
+    for label in SHARED:
+        if f"(#{label})" in text:
+            rows += rows_of(re.split(r"^##+ ", COMMAND_LINE.split(f"({label})=\n")[1], flags=re.MULTILINE)[1])
+    found = {frozenset(re.findall(r"`(--?[\w-]+)", row[0])): row for row in rows if row[0].startswith("`-")}
+    assert len(found) == len([row for row in rows if row[0].startswith("`-")]), "an option is there twice"
+    return found
+
+
+def options_of(command: str) -> dict[frozenset[str], click.Option]:
+    return {frozenset(each.opts): each for each in COMMANDS[command].params if isinstance(each, click.Option)}
+
+
+def test_the_page_has_every_command_and_no_other() -> None:
+    assert sorted(command_texts()) == sorted(COMMANDS)
+
+
+def test_the_overview_has_every_command() -> None:
+    overview = COMMAND_LINE.split("\n## ")[0]
+    assert sorted(re.findall(r"\[`([\w-]+)`\]", overview)) == sorted(main.commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_has_every_option_and_no_other(command: str) -> None:
+    assert set(options_said(command)) == set(options_of(command))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_says_how_a_command_is_used(command: str) -> None:
+    context = click.Context(COMMANDS[command], info_name=command)
+    assert (
+        f"    {' '.join(COMMANDS[command].get_usage(context).removeprefix('Usage:').split())}\n"
+        in (command_texts()[command])
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_says_what_options_take(command: str) -> None:
+    for spellings, option in options_of(command).items():
+        written, default, text = options_said(command)[spellings]
+        takes_a_value = re.search(r"`--[\w-]+(?: |\[=)[^`]+`", written) is not None
+        assert takes_a_value is not option.is_flag, written
+        assert default == shown_option_default(option), written
+        assert ("an be repeated" in text) is option.multiple, written
+        if isinstance(option.type, click.Choice):
+            assert all(f"`{choice}`" in text for choice in option.type.choices), written
+
+
+def shown_option_default(option: click.Option) -> str:
+    if option.is_flag:
+        return "off"
+    default = option.to_info_dict()["default"]
+    if default in (None, ()):
+        return "none"
+    return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
