@@ -23,7 +23,6 @@ from pathlib import Path
 import pytest
 
 from micro_framework.config import Settings, parse_config
-from micro_framework.config.keys import KEYS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
@@ -182,16 +181,6 @@ def test_the_readme_shows_the_first_example_as_it_is():
     for name in ("shipping.py", "config.yaml"):
         shown = by_mark[f"file {name}"]
         assert shown.strip() == (ROOT / "examples" / "first_service" / name).read_text().strip()
-
-
-def test_the_table_of_keys_has_every_key_that_does_something_and_no_other():
-    table = (ROOT / "docs" / "running.md").read_text().split("## Keys")[1].split("\n## ")[0]
-    listed = {
-        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([\w]+)`", row)
-    }
-    known = {key.name for key in KEYS}
-    later = {"WEB_SERVER_ADDRESS"}
-    assert listed == known - later
 
 
 def test_sphinx_reads_the_documentation_without_a_warning(tmp_path: Path) -> None:

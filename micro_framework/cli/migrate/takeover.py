@@ -78,8 +78,8 @@ def prepare(entry: str, calls: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
 @with_service
+@click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
 def move(methods: tuple[str, ...], **options: Any) -> None:
     """Let METHODs run on the new side, from now on."""
     with takeover_of(**options) as takeover:
@@ -87,8 +87,8 @@ def move(methods: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
-@click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
 @with_service
+@click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
 def back(methods: tuple[str, ...], **options: Any) -> None:
     """Let METHODs run on the old side again."""
     with takeover_of(**options) as takeover:

@@ -1,9 +1,11 @@
 """`migrate` from the command line: exit codes, plans, refusals. The work itself: tests/takeover."""
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from micro_framework.cli import main
+from micro_framework.cli.migrate.takeover import back, move
 from micro_framework.testing.rabbitmq import free_port
 
 
@@ -17,6 +19,12 @@ def test_every_command_explains_itself() -> None:
 @pytest.mark.parametrize("arguments", [["move", "orders"], ["prepare"], ["prepare", "orders", "--entry", "other"]])
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(main, ["migrate", *arguments]).exit_code == 2
+
+
+@pytest.mark.parametrize("command", [move, back])
+def test_the_service_comes_first_then_its_methods(command: click.Command) -> None:
+    given = command.make_context("migrate", ["orders", "create", "cancel"]).params
+    assert (given["service"], given["methods"]) == ("orders", ("create", "cancel"))
 
 
 def test_no_broker_is_wrong_usage() -> None:
