@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from interop_tests.conftest import NAMEKO_VERSIONS
 from interop_tests.nameko_process import Nameko
+from micro_framework.exceptions import BrokerError
 from micro_framework.takeover.procedure import Refused, Takeover
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.takeover import Names
@@ -67,7 +68,7 @@ def test_a_nameko_service_is_taken_over_while_it_is_called(
             callers.wait_for_more()
             takeover.back(["alpha"])
             callers.wait_for_more()
-            takeover.move(["alpha", "beta"])
+            as_often_as_told(lambda: takeover.move(["alpha", "beta"]))  # the stray may bind its queue once more
             callers.wait_for_more()
             takeover.rollback()
             callers.wait_for_more()
@@ -100,6 +101,17 @@ def test_a_nameko_service_is_taken_over_while_it_is_called(
 
 def direct(vhost: VHost, names: Names) -> bool:
     return any((each.source, each.destination) == (names.main, names.old) for each in vhost.bindings())
+
+
+def as_often_as_told(step: Callable[[], None]) -> None:
+    """Run a step again as its message says, if the binding of a replica with the old configuration came back in it."""
+    for _ in range(10):
+        try:
+            return step()
+        except BrokerError as error:
+            if "came back" not in str(error):
+                raise
+    return step()
 
 
 @contextlib.contextmanager
