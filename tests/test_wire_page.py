@@ -270,9 +270,15 @@ OURS = [
 FLAG = {True: "yes", False: "no"}
 
 
+def queue_rows() -> list[Row]:
+    """The two tables of queues side by side: name, durable, exclusive, auto-delete, arguments, exchange, key."""
+    flags, bindings = (list(rows_under("Exchanges and queues", columns)) for columns in (5, 4))
+    assert [row[0] for row in flags] == [row[0] for row in bindings]
+    return [[bare(flag[0]), *flag[2:], *map(bare, binding[1:])] for flag, binding in zip(flags, bindings, strict=True)]
+
+
 def test_the_queues_are_those_that_we_declare() -> None:
-    said = [[*map(bare, [row[0]]), *row[2:5], *map(bare, row[5:])] for row in rows_under("Exchanges and queues", 8)]
-    assert said == [
+    assert queue_rows() == [
         [
             queue.name,
             FLAG[queue.durable],
@@ -290,14 +296,14 @@ def test_the_queues_are_those_that_we_declare() -> None:
 def test_the_queues_are_those_that_nameko_declared(version: str) -> None:
     declared = {found["queue"]: found for found in declarations(version, "queue.declare")}
     bound = {found["queue"]: found for found in declarations(version, "queue.bind")}
-    for name, _, durable, exclusive, auto_delete, arguments, exchange, key in rows_under("Exchanges and queues", 8):
-        seen = bare(name).replace(HEX, "<uuid-hex>").replace(UUID_4, "<uuid-1>")
+    for name, durable, exclusive, auto_delete, arguments, exchange, key in queue_rows():
+        seen = name.replace(HEX, "<uuid-hex>").replace(UUID_4, "<uuid-1>")
         queue, binding = declared[seen], bound[seen]
         assert [durable, exclusive, auto_delete] == [
             FLAG[queue[each]] for each in ("durable", "exclusive", "auto_delete")
         ]
-        assert json.loads(bare(arguments)) == queue["arguments"]
-        assert [bare(exchange), bare(key).replace(UUID_4, "<uuid-1>")] == [binding["exchange"], binding["routing_key"]]
+        assert json.loads(arguments) == queue["arguments"]
+        assert [exchange, key.replace(UUID_4, "<uuid-1>")] == [binding["exchange"], binding["routing_key"]]
         assert binding["arguments"] == {}
 
 
