@@ -18,7 +18,10 @@ PACKAGE = "micro_framework"
 # A room is a module or a package right below micro_framework. "" is micro_framework/__init__.py, which imports nothing.
 FLOORS = {
     0: ["", "exceptions"],
-    1: ["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "signatures", "wire"],
+    1: [
+        *["translators", "parking", "backoff", "calls", "config", "redaction", "schedule", "schemas", "signatures"],
+        "wire",
+    ],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
         *["cluster", "channel", "parentage", "logs", "tracing", "migration"],
@@ -34,6 +37,7 @@ FLOORS = {
 CHAINS = [
     ["parking", "backoff", "calls"],
     ["parking", "wire"],
+    ["schemas", "wire"],
     ["retry", "dependencies", "extensions", "clock"],
     ["targets", "dependencies"],
     ["dependencies", "logs"],

@@ -14,10 +14,11 @@ from micro_framework.exceptions import MicroFrameworkError
 if TYPE_CHECKING:
     from micro_framework.assembly import Assembly
     from micro_framework.routes import BoundRoute
+    from micro_framework.runner import Runner
 
 __all__ = ["described_routes", "routes"]
 
-ANY_BROKER = "amqp://localhost"
+ANY_BROKER = "amqp://nowhere.invalid"
 """Stands in where the configuration names no broker: nothing connects to it."""
 
 Described = dict[str, Any]
@@ -26,7 +27,11 @@ Described = dict[str, Any]
 @click.command()
 @click.argument("services", nargs=-1, required=True, metavar="MODULE[:CLASS]...")
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "mermaid"]), default="text", help="How to show it."
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "mermaid", "asyncapi"]),
+    default="text",
+    help="How to show it.",
 )
 @with_nameko
 @with_config
@@ -40,20 +45,44 @@ def routes(
 ) -> None:
     """Show what services declare: entrypoints, queues, routing keys, workers, retries.
 
-    Nothing connects. 'mermaid' draws services with the events and calls between them.
+    Nothing connects. 'mermaid' draws services with the events and calls between them; 'asyncapi' is an AsyncAPI 3.0
+    document with schemas from type hints.
     """
     try:
-        described = described_routes(services, configured(config_path, defines, broker), nameko=nameko)
+        config = configured(config_path, defines, broker)
+        if form == "asyncapi":
+            click.echo(as_asyncapi(services, config, nameko=nameko))
+            return
+        described = described_routes(services, config, nameko=nameko)
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
     click.echo({"text": as_text, "json": as_json, "mermaid": as_mermaid}[form](described))
 
 
+def as_asyncapi(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> str:
+    """The services named as an AsyncAPI document."""
+    from micro_framework.cli.asyncapi import document
+
+    runner = runner_of(specs, config, nameko=nameko)
+    found = document(runner.assembly, runner.settings, broker_is_named=runner.settings.amqp_uri != ANY_BROKER)
+    return json.dumps(found, indent=2, ensure_ascii=False, default=str)
+
+
+def runner_of(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> "Runner":
+    """The runner of the services named, which is not started; a module's own one has its own configuration."""
+    from micro_framework.cli.loading import load, put_current_directory_first
+    from micro_framework.cli.run import build, runner_for
+    from micro_framework.services import has_entrypoint
+
+    if nameko:
+        return build(specs, {"AMQP_URI": ANY_BROKER, **config}, nameko=True)
+    put_current_directory_first()
+    return runner_for(load(specs, has_entrypoint), {"AMQP_URI": ANY_BROKER, **config}, given=bool(config))
+
+
 def described_routes(specs: Sequence[str], config: dict[str, Any], *, nameko: bool = False) -> list[Described]:
     """Every route of the services named, as plain data."""
-    from micro_framework.cli.run import build
-
-    assembly = build(specs, {"AMQP_URI": ANY_BROKER, **config}, nameko=nameko).assembly
+    assembly = runner_of(specs, config, nameko=nameko).assembly
     return [described_route(route, assembly) for route in assembly.routes]
 
 

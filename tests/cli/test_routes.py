@@ -89,3 +89,15 @@ def test_what_could_not_run_is_not_shown_but_told(module: str) -> None:
     done = invoke(module, "-d", "serializer=none-such")
     assert done.exit_code == 1
     assert "none-such" in done.stderr
+
+
+def test_a_module_with_a_runner_of_its_own_is_shown_with_its_own_configuration(module: str, tmp_path) -> None:
+    own = f"{module}_own"
+    (tmp_path / f"{own}.py").write_text(
+        f"from micro_framework.runner import Runner\nfrom {module} import Orders\n"
+        "runner = Runner([Orders], {'AMQP_URI': 'amqp://localhost', 'MAX_WORKERS': 3})\n"
+    )
+    done = invoke(own)
+    assert done.exit_code == 0, done.output
+    assert "context default: 3 workers, thread, prefetch 3" in done.stdout
+    assert invoke(own, "-d", "MAX_WORKERS=4").exit_code == 2
