@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ class Management:
 
     def __init__(self, amqp_uri: str, management_uri: str | None = None) -> None:
         parts = urlsplit(amqp_uri.split(";")[0])
-        self.vhost = quote(unquote(parts.path[1:]) or "/", safe="")
+        self.vhost_name = unquote(parts.path[1:]) or "/"
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
         given = urlsplit(management_uri or f"http://{parts.hostname or 'localhost'}:{MANAGEMENT_PORT}")
         if given.username is not None:
@@ -60,7 +61,7 @@ class Management:
             ManagementRefused: The answer is a refusal.
             BrokerError: Nobody answers there.
         """
-        path = path.replace("{vhost}", self.vhost)
+        path = path.replace("{vhost}", quote(self.vhost_name, safe=""))
         request = urllib.request.Request(
             f"{self.where}/api/{path}",
             data=None if body is None else json.dumps(body).encode(),
@@ -79,3 +80,11 @@ class Management:
                 "(rabbitmq-plugins enable rabbitmq_management), or say where it is: --management http://HOST:15672"
             ) from None
         return json.loads(text) if text else None
+
+    def version(self) -> tuple[int, ...]:
+        """The broker's version, as numbers.
+
+        Raises:
+            BrokerError: No answer.
+        """
+        return tuple(map(int, re.findall(r"\d+", self.ask("GET", "overview")["rabbitmq_version"])[:3]))

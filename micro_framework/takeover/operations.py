@@ -9,6 +9,7 @@ from urllib.parse import quote
 from micro_framework.takeover.management import Management, ManagementRefused
 
 __all__ = [
+    "VHOST",
     "Binding",
     "Operation",
     "bind",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 NOT_FOUND = 404
+VHOST = "{vhost}"
+"""Stands for the virtual host in paths and in command lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ def delete_exchange(name: str) -> Operation:
 def set_policy(name: str, exchange: str, alternate: str) -> Operation:
     """Give an exchange an alternate exchange by policy."""
     pattern, definition = f"^{exchange.replace('.', '[.]')}$", {"alternate-exchange": alternate}
-    command = f"rabbitmqctl set_policy -p VHOST --apply-to exchanges {name} '{pattern}' '{json.dumps(definition)}'"
+    command = f"rabbitmqctl set_policy -p {VHOST} --apply-to exchanges {name} '{pattern}' '{json.dumps(definition)}'"
     body = {"pattern": pattern, "definition": definition, "apply-to": "exchanges", "priority": 0}
     path = f"policies/{{vhost}}/{quoted(name)}"
     return Operation(f"set policy {name}: {exchange} --(no match)--> {alternate}", "PUT", path, body, command)
@@ -138,5 +141,5 @@ def set_policy(name: str, exchange: str, alternate: str) -> Operation:
 
 def clear_policy(name: str) -> Operation:
     """Take a policy away."""
-    command = f"rabbitmqctl clear_policy -p VHOST {name}"
+    command = f"rabbitmqctl clear_policy -p {VHOST} {name}"
     return Operation(f"clear policy {name}", "DELETE", f"policies/{{vhost}}/{quoted(name)}", None, command)

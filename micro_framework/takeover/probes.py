@@ -31,6 +31,7 @@ __all__ = ["NO_METHOD", "Answers", "arriving", "offered", "old_configurations"]
 NO_METHOD = "__mf_probe__"
 """A method that no service has."""
 POLL_SECONDS = 0.05
+AT_ONCE = 1000
 SOON_GONE = {"x-expires": 60_000}
 
 
@@ -84,7 +85,7 @@ def publish(management: Management, exchange: str, key: str, reply_to: str) -> b
 
 def taken(management: Management, queue: str) -> list[dict[str, Any]]:
     """Take what waits in a queue."""
-    body = {"count": 1000, "ackmode": "ack_requeue_false", "encoding": "auto"}
+    body = {"count": AT_ONCE, "ackmode": "ack_requeue_false", "encoding": "auto"}
     found: list[dict[str, Any]] = management.ask("POST", f"queues/{{vhost}}/{quoted(queue)}/get", body)
     return found
 
@@ -134,5 +135,9 @@ def arriving(management: Management, names: Names, seconds: float) -> Counter[st
     """Watch what the gate passes to the old side for so long: how many calls, by method."""
     with listening(management, (names.rest,), names.all_methods) as queue:
         time.sleep(seconds)
-        keys = [message["routing_key"] for message in taken(management, queue)]
-    return Counter(key.removeprefix(f"{names.service}.") for key in keys)
+        found: Counter[str] = Counter()
+        while messages := taken(management, queue):  # what comes meanwhile is no more than what came before
+            found.update(message["routing_key"].removeprefix(f"{names.service}.") for message in messages)
+            if len(messages) < AT_ONCE:
+                break
+    return found

@@ -5,12 +5,15 @@ bound at the gate before that binding goes. Where it is a binding, such a call w
 must be away, and stay away, first. A rollback goes the other way about.
 """
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from micro_framework.config import Settings
 from micro_framework.exceptions import BrokerError
-from micro_framework.takeover.management import Management
+from micro_framework.takeover.management import Management, ManagementRefused
 from micro_framework.takeover.operations import (
+    VHOST,
     Binding,
     Operation,
     bind,
@@ -24,6 +27,7 @@ from micro_framework.takeover.operations import (
 )
 from micro_framework.takeover.probes import Answers, arriving, offered, old_configurations
 from micro_framework.takeover.state import State, read_state
+from micro_framework.takeover.waiting import send_on
 from micro_framework.wire.takeover import Names
 
 __all__ = ["ANSWER_SECONDS", "Refused", "Takeover"]
@@ -36,6 +40,7 @@ LAG_SECONDS = 10.0
 POLL_SECONDS = 0.1
 FEWEST_QUESTIONS = 8
 MARKER = {"x-max-length": 1}
+FORBIDDEN = (401, 403)
 
 
 class Refused(BrokerError):
@@ -57,13 +62,23 @@ class Takeover:
         names: The takeover.
         management: The broker.
         say: Gets each line for the user.
+        settings: How to reach the broker by AMQP.
         plan: Only say what would be done.
     """
 
-    def __init__(self, names: Names, management: Management, say: Callable[[str], None], *, plan: bool = False) -> None:
+    def __init__(
+        self,
+        names: Names,
+        management: Management,
+        say: Callable[[str], None],
+        settings: Settings,
+        *,
+        plan: bool = False,
+    ) -> None:
         self.names = names
         self.management = management
         self.say = say
+        self.settings = settings
         self.plan = plan
 
     # The commands.
@@ -93,22 +108,39 @@ class Takeover:
         self.say(f"prepared. Now restart the replicas of the old {self.names.service} one by one with")
         self.say(f"    rpc_exchange: {self.names.side}")
         self.say("in their configuration. The key holds for the whole process: a process that hosts other services, or")
-        self.say("publishes calls, must not get it unless all of its services are taken over.")
+        self.say("publishes calls, must not get it unless all of its services are taken over. A replica of Nameko 3")
+        self.say("that is stopped runs the calls that it has under way twice, takeover or not: choose a quiet hour.")
+        self.warn(state)
 
-    def move(self, methods: Sequence[str]) -> None:
+    def move(self, methods: Sequence[str], *, waiting: bool = False) -> None:
         """Let methods run on the new side.
+
+        Args:
+            methods: Their names.
+            waiting: Whether calls that wait in the old queue already are sent there too.
 
         Raises:
             Refused: It would lose or double calls.
         """
-        names, state = self.names, self.checked(prepared=True)
-        problems = [*self.offer_problems(methods, state)]
+        names, state = self.names, self.healed(self.checked(prepared=True))
+        problems = [*self.offer_problems(methods, state), *state.process_problems()]
         problems += [] if state.by_policy or state.cut_over else self.configuration_problems(state)
         self.refuse(problems)
         self.switch(state, methods)
         if not self.plan:
             self.require_direct(there=False)
             self.say(f"moved: {', '.join(names.key(each) for each in methods)}")
+        if waiting:
+            self.send_on(methods)
+        elif not self.plan:
+            self.warn(self.state())
+
+    def send_on(self, methods: Sequence[str]) -> None:
+        """Send the new side what waits for these methods in the old queue."""
+        if self.plan:
+            self.say(f"would send calls on that wait in {self.names.old}")
+        else:
+            self.say(f"sent on: {send_on(self.settings, self.names, methods)} calls that waited in {self.names.old}")
 
     def back(self, methods: Sequence[str]) -> None:
         """Let methods run on the old side again.
@@ -147,7 +179,8 @@ class Takeover:
         """
         state = self.checked(prepared=False)
         if self.names.healing in state.queues:
-            if state.has(self.method("*")) and not self.lasting(self.old_consumers):
+            if state.has(self.method("*")):
+                self.refuse(self.lasting(self.old_consumers))
                 self.hand_over(state)
             else:
                 self.move_all(state, watch)
@@ -161,7 +194,10 @@ class Takeover:
     def old_consumers(self, state: State) -> list[str]:
         """Replicas of the old side."""
         seen = state.queue(self.names.old)
-        return [f"{self.names.old} has {seen.consumers} consumers"] if seen.consumers else []
+        if not seen.consumers:
+            return []
+        found = f"{self.names.old} still has {seen.consumers} consumers and holds {seen.messages} messages"
+        return [f"{found}; stop the old replicas once it is empty, then run 'migrate finish' again"]
 
     def no_old_consumers(self, state: State) -> list[str]:
         """None of them."""
@@ -177,15 +213,13 @@ class Takeover:
 
     def move_all(self, state: State, watch: float) -> None:
         """The first step: every call goes to the new side."""
-        problems = self.stranded(state)
-        if not state.has(self.method("*")):
-            seen = {} if problems or self.plan else arriving(self.management, self.names, watch)
-            if seen:
-                shown = ", ".join(f"{method} ({count})" for method, count in sorted(seen.items()))
-                problems.append(f"within {watch:g} s calls came to the old side: {shown}; move these methods first")
-            self.refuse(problems)
-            self.perform([bind(self.method("*"))])
+        problems = [*self.stranded(state), *state.process_problems()]
+        seen = {} if problems or self.plan else arriving(self.management, self.names, watch)
+        if seen:
+            shown = ", ".join(f"{method} ({count})" for method, count in sorted(seen.items()))
+            problems.append(f"within {watch:g} s calls came to the old side: {shown}; move these methods first")
         self.refuse(problems)
+        self.perform([bind(self.method("*"))])
         old = self.names.old
         self.say_unless_planned(
             f"every call goes to the new side. Move the event handlers too, stop the old replicas once {old} is empty "
@@ -280,7 +314,7 @@ class Takeover:
         ]
         if entry == "binding":
             for other in sorted({*state.others, *calls} - {names.service}):
-                bindings.append(Binding(names.side, f"{other}.*", names.main, to_queue=False))
+                bindings.append(state.way_out(other))
         yield from (bind(each) for each in bindings if each not in state.bindings)
         if names.gate not in state.exchanges:
             yield declare_exchange(names.gate, {"alternate-exchange": names.rest})
@@ -324,6 +358,17 @@ class Takeover:
             service = self.names.service
             raise Refused([f"{service} is not prepared: micro-framework migrate prepare {service}"])
         return state
+
+    def healed(self, state: State) -> State:
+        """What there is once the new side, where it heals, had the time to take a replica's binding away again."""
+        if self.names.healing not in state.queues:
+            return state
+        self.lasting(self.direct_there)
+        return self.state()
+
+    def direct_there(self, state: State) -> list[str]:
+        """The binding that an old replica makes."""
+        return [f"{state.direct} is there"] if state.has(state.direct) else []
 
     def refuse(self, problems: Sequence[str]) -> None:
         """Raise the problems, if there are any."""
@@ -418,7 +463,7 @@ class Takeover:
         for operation in list(operations):
             self.say(f"{'would ' if self.plan else ''}{operation.text}")
             if self.plan and operation.for_operators:
-                self.say(f"    an operator may do it: {operation.for_operators}")
+                self.say(f"    an operator may do it: {self.operators_line(operation)}")
             if not self.plan:
                 self.perform_one(operation)
 
@@ -430,13 +475,22 @@ class Takeover:
         """
         try:
             operation.perform(self.management)
-        except BrokerError as error:
-            if not operation.for_operators:
+        except ManagementRefused as refusal:
+            if not operation.for_operators or refusal.status not in FORBIDDEN:
                 raise
             raise BrokerError(
-                f"{error}; a policy needs a user with the tag policymaker: have an operator run\n"
-                f"    {operation.for_operators}\nand run this again, or use --entry binding"
-            ) from error
+                f"{refusal}; a policy needs a user with the tag policymaker: have an operator run\n"
+                f"    {self.operators_line(operation)}\nand run this again, or use --entry binding"
+            ) from refusal
+
+    def operators_line(self, operation: Operation) -> str:
+        """The command line for an operator."""
+        return operation.for_operators.replace(VHOST, shlex.quote(self.management.vhost_name))
+
+    def warn(self, state: State) -> None:
+        """Say what is no reason to refuse, and good to know."""
+        for each in state.warnings(self.management.version()):
+            self.say(f"note: {each}")
 
     def say_unless_planned(self, text: str) -> None:
         """Say it if it was done."""

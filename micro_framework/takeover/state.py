@@ -13,6 +13,8 @@ from micro_framework.wire.takeover import Names
 __all__ = ["QueueSeen", "State", "read_state"]
 
 ALTERNATE = "alternate-exchange"
+TESTED_FROM = (3, 10)
+"""The oldest version of RabbitMQ that takeovers were measured on."""
 HARMLESS_ARGUMENTS = frozenset({"x-queue-type", "x-queue-version"})
 
 
@@ -145,6 +147,65 @@ class State:
                     f"the binding {each} also carries calls of {names.service}, which then run on both sides or on the "
                     "wrong one: remove it"
                 )
+
+    def process_problems(self) -> Iterator[str]:
+        """Why the old side's processes are not as they must be for a method to move."""
+        names = self.names
+        for other in self.hosted_along:
+            bound = Binding(names.side, f"{other}.*", f"rpc-{other}")
+            yield (
+                f"a process with rpc_exchange: {names.side} also hosts {other} ({bound}): prepare that too (migrate "
+                f"prepare {other}), or give that process the old configuration and remove this binding"
+            )
+        if self.by_binding and self.alternate_of(names.side) != names.main:
+            unlinked = [other for other in self.others if self.way_out(other) not in self.bindings]
+            if unlinked:
+                yield (
+                    f"the old {names.service} could not call {', '.join(unlinked)}, which came to this broker after "
+                    f"'migrate prepare': run micro-framework migrate prepare {names.service} --entry binding again"
+                )
+
+    @property
+    def hosted_along(self) -> Sequence[str]:
+        """Services that have run with the new configuration of the old side, and are not in a takeover."""
+        found = set()
+        for each in self.bindings:
+            if each.source == self.names.side and each.to_queue and each.destination != self.names.old:
+                service = each.key.removesuffix(".*")
+                if each.destination == f"rpc-{service}" and Names(service, self.names.main).gate not in self.exchanges:
+                    found.add(service)
+        return sorted(found)
+
+    def way_out(self, service: str) -> Binding:
+        """What carries the old side's calls of another service to the main exchange."""
+        return Binding(self.names.side, f"{service}.*", self.names.main, to_queue=False)
+
+    def warnings(self, version: Sequence[int]) -> Iterator[str]:
+        """What is no reason to refuse, and good to know.
+
+        Args:
+            version: The broker's.
+        """
+        names, old = self.names, self.queue(self.names.old)
+        if tuple(version[:2]) < TESTED_FROM:
+            yield (
+                f"this is RabbitMQ {'.'.join(map(str, version))}; takeovers are tested on "
+                f"{'.'.join(map(str, TESTED_FROM))} and newer"
+            )
+        if self.cut_over and self.keys and old.messages:
+            yield (
+                f"about {old.messages} calls that came before are in {names.old} and run on the old side; to have "
+                "those that wait run on the new side: migrate move --waiting"
+            )
+
+    def unhealed(self) -> list[str]:
+        """What follows from there being no new side, as far as the management API knows."""
+        names = self.names
+        if names.healing not in self.queues or self.queue(names.new).consumers:
+            return []
+        waits = f"nobody consumes {names.new}: calls of moved methods wait"
+        stray = "nothing takes the binding away of an old replica that starts with the old configuration"
+        return [f"{waits}, and {stray}; start the new side"]
 
     def policy_name(self, exchange: str) -> str:
         """What our policy for an exchange is called."""

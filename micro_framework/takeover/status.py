@@ -28,7 +28,9 @@ def lines(takeover: Takeover) -> Iterator[str]:
         yield f"old replicas, {answers.asked} probes: {answers.side} with the new config, {answers.main} with the old"
     if names.healing in state.queues and state.has(state.direct):
         yield f"STRAY: {state.direct} is there: a replica with the old configuration has started"
-    yield from (f"PROBLEM: {each}" for each in (*state.problems(), *takeover.stranded(state)))
+    yield from (f"PROBLEM: {each}" for each in (*state.problems(), *state.process_problems()))
+    yield from (f"PROBLEM: {each}" for each in (*takeover.stranded(state), *takeover.lasting(State.unhealed)))
+    yield from (f"note: {each}" for each in state.warnings(takeover.management.version()))
 
 
 def stage(state: State) -> str:

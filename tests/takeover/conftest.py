@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from micro_framework.cli import main
+from micro_framework.config import Settings
 from micro_framework.takeover.management import Management
 from micro_framework.takeover.procedure import Takeover
 from micro_framework.testing.broker_state import VHost
@@ -53,8 +54,8 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def takeover(names: Names, management: Management, said: list[str]) -> Takeover:
-    return Takeover(names, management, said.append)
+def takeover(names: Names, management: Management, said: list[str], vhost: VHost) -> Takeover:
+    return Takeover(names, management, said.append, Settings.from_mapping({"AMQP_URI": vhost.uri}))
 
 
 @pytest.fixture

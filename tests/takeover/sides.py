@@ -11,7 +11,7 @@ from micro_framework.runner import Runner
 from micro_framework.standalone import RPCClient
 from micro_framework.testing.broker_state import VHost
 
-__all__ = ["Callers", "Executed", "new_side", "old_side", "plain_side"]
+__all__ = ["METHODS", "Callers", "Executed", "new_side", "old_side", "plain_side"]
 
 METHODS = ("alpha", "beta")
 

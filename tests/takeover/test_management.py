@@ -26,11 +26,15 @@ def test_where_nobody_answers_the_way_out_is_told() -> None:
 @pytest.mark.parametrize(
     ("amqp", "given", "where", "vhost"),
     [
-        ("amqp://u:p@broker:5672/", None, "http://broker:15672", "%2F"),
-        ("amqp://u:p@broker/a%2Fb", "https://me:pw@api:443/rabbit/", "https://api:443/rabbit", "a%2Fb"),
-        ("amqp://one;amqp://two", None, "http://one:15672", "%2F"),
+        ("amqp://u:p@broker:5672/", None, "http://broker:15672", "/"),
+        ("amqp://u:p@broker/a%2Fb", "https://me:pw@api:443/rabbit/", "https://api:443/rabbit", "a/b"),
+        ("amqp://one;amqp://two", None, "http://one:15672", "/"),
     ],
 )
 def test_the_place_comes_from_the_brokers_uri(amqp: str, given: str | None, where: str, vhost: str) -> None:
     management = Management(amqp, given)
-    assert (management.where, management.vhost) == (where, vhost)
+    assert (management.where, management.vhost_name) == (where, vhost)
+
+
+def test_the_version_comes_as_numbers(management: Management) -> None:
+    assert management.version() >= (3, 10, 0)

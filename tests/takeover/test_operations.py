@@ -36,7 +36,7 @@ def test_a_plan_says_what_is_done(operation: object, text: str) -> None:
 
 def test_an_operator_is_given_a_command_line() -> None:
     assert set_policy("p", "nameko.rpc", "e").for_operators == (
-        "rabbitmqctl set_policy -p VHOST --apply-to exchanges p '^nameko[.]rpc$' '{\"alternate-exchange\": \"e\"}'"
+        "rabbitmqctl set_policy -p {vhost} --apply-to exchanges p '^nameko[.]rpc$' '{\"alternate-exchange\": \"e\"}'"
     )
 
 

@@ -4,9 +4,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from micro_framework.takeover.operations import Binding, bind
+from micro_framework.config import Settings
+from micro_framework.exceptions import BrokerError
+from micro_framework.takeover.management import Management
+from micro_framework.takeover.operations import Binding, bind, declare_queue, unbind
 from micro_framework.takeover.procedure import Refused, Takeover
 from micro_framework.testing.broker_state import VHost
+from micro_framework.testing.management import ManagementAdmin
 from micro_framework.wire.takeover import Names
 from tests.takeover.sides import Callers, Executed, new_side, old_side, plain_side
 
@@ -44,6 +48,8 @@ def test_every_call_is_answered_once_and_runs_once_from_prepare_to_finish(
             takeover.move(["beta", "alpha"])
             callers.wait_for_more()
             takeover.finish(0.5)
+            with pytest.raises(Refused, match="stop the old replicas once it is empty"):
+                takeover.finish(0.5)
             vhost.wait_until_drained(names.old)
             old.close()
             takeover.finish(0.5)
@@ -93,7 +99,7 @@ def test_a_plan_changes_nothing_and_prints_a_line_for_operators(
         takeover.prepare("policy")
         assert takeover.state().bindings == before
         assert names.gate not in vhost.exchanges()
-    assert any("rabbitmqctl set_policy" in line for line in said)
+    assert any(f"rabbitmqctl set_policy -p {vhost.name} " in line for line in said)
     assert all(line.startswith(("would ", "    ")) for line in said)
 
 
@@ -112,3 +118,35 @@ def test_a_stray_replica_is_healed_and_nothing_runs_twice(
         callers.wait_for_more()
     assert [each for each in callers.answers if each[1] not in ("old", "new")] == []
     assert executed.counts() == {call: 1 for call, _ in callers.answers}
+
+
+def user_without_policies(vhost: VHost, managed: ManagementAdmin) -> str:
+    """The URI of the virtual host for somebody who may do anything there but set a policy."""
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    managed.ask("PUT", "users/plain", {"password": "secret", "tags": "management"})
+    managed.ask("PUT", f"permissions/{vhost.name}/plain", everything)
+    return vhost.uri.replace("guest:guest@", "plain:secret@")
+
+
+def test_a_user_who_may_not_set_a_policy_is_told_what_to_do(
+    vhost: VHost, managed: ManagementAdmin, names: Names, executed: Executed
+) -> None:
+    management = Management(user_without_policies(vhost, managed), managed.management_uri)
+    takeover = Takeover(names, management, print, Settings.from_mapping({"AMQP_URI": vhost.uri}))
+    with old_side(vhost, executed), pytest.raises(BrokerError) as refused:
+        takeover.prepare("policy")
+    assert f"have an operator run\n    rabbitmqctl set_policy -p {vhost.name} " in str(refused.value)
+    assert "--entry binding" in str(refused.value)
+
+
+def test_a_process_that_hosts_another_service_along_is_refused(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed
+) -> None:
+    with old_side(vhost, executed), new_side(vhost, executed):
+        takeover.prepare("policy")
+        along = Binding(names.side, "billing.*", "rpc-billing")
+        takeover.perform([declare_queue("rpc-billing"), bind(along)])
+        with pytest.raises(Refused, match="also hosts billing"):
+            takeover.move(["alpha"])
+        takeover.perform([unbind(along)])
+        takeover.move(["alpha"])

@@ -64,3 +64,57 @@ def test_which_keys_carry_calls(key: str, matched: bool) -> None:
 def test_other_services_are_found_by_their_bindings() -> None:
     found = state(Binding(NAMES.main, "payments.*", "rpc-payments"), Binding(NAMES.main, "some-id", "rpc.reply-x"))
     assert found.others == ["payments"]
+
+
+BILLING_ALONG = Binding(NAMES.side, "billing.*", "rpc-billing")
+OTHERS_BINDING = Binding(NAMES.main, "payments.*", "rpc-payments")
+BY_BINDING = Binding(NAMES.main, NAMES.all_methods, NAMES.gate, to_queue=False)
+WAY_OUT = Binding(NAMES.side, "payments.*", NAMES.main, to_queue=False)
+GATE = {NAMES.main: {}, NAMES.gate: {}}
+BY_POLICY = {
+    "exchanges": {NAMES.main: {"policy": "a"}, NAMES.side: {"policy": "b"}, NAMES.gate: {}},
+    "policies": {
+        "a": {"definition": {"alternate-exchange": NAMES.entry}},
+        "b": {"definition": {"alternate-exchange": NAMES.main}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (state(BILLING_ALONG), "also hosts billing"),
+        (state(BY_BINDING, OTHERS_BINDING, exchanges=GATE), "could not call payments"),
+    ],
+)
+def test_processes_of_the_old_side_that_are_not_as_they_must_be(found: State, words: str) -> None:
+    problems = list(found.process_problems())
+    assert len(problems) == 1
+    assert words in problems[0]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        state(BILLING_ALONG, exchanges={NAMES.main: {}, "billing.gate": {}}),
+        state(BY_BINDING, OTHERS_BINDING, WAY_OUT, exchanges=GATE),
+        state(OTHERS_BINDING, **BY_POLICY),
+        state(Binding(NAMES.side, "some-id", "rpc.reply-x"), Binding(NAMES.side, NAMES.all_methods, NAMES.old)),
+    ],
+)
+def test_processes_of_the_old_side_that_are(found: State) -> None:
+    assert list(found.process_problems()) == []
+
+
+def test_an_old_broker_and_calls_that_wait_are_worth_a_note() -> None:
+    queues = {NAMES.old: QueueSeen(3, 1, {"durable": True})}
+    moved = frozenset([BY_BINDING, Binding(NAMES.gate, "orders.alpha", NAMES.new)])
+    notes = list(state(exchanges=GATE, queues=queues, bindings=moved).warnings((3, 9, 1)))
+    assert [("RabbitMQ 3.9.1" in note, "3 calls" in note) for note in notes] == [(True, False), (False, True)]
+    assert list(state().warnings((4, 0, 0))) == []
+
+
+@pytest.mark.parametrize(("healing", "consumers", "problems"), [(True, 0, 1), (True, 1, 0), (False, 0, 0)])
+def test_nobody_heals_where_nobody_consumes(healing: bool, consumers: int, problems: int) -> None:
+    queues = {NAMES.new: QueueSeen(0, consumers, {})} | ({NAMES.healing: QueueSeen(0, 0, {})} if healing else {})
+    assert len(state(queues=queues).unhealed()) == problems

@@ -1,39 +1,29 @@
-"""Where parked messages are looked at, replayed and dropped: one connection that takes them, one that publishes.
+"""Where parked messages are looked at, replayed and dropped.
 
-Nothing is taken for good before its copy is confirmed, or before somebody said so. Whatever was only looked at goes
-back; if this process is killed, the broker puts it back.
+Nothing is taken for good before its copy is confirmed (`micro_framework.brokers.errand`), or before somebody said so.
 
 A classic queue has its messages back in their places, whatever happens. A quorum queue may put what comes back behind
 what was not taken, so all of it is always taken, and comes back in order. And it counts: RabbitMQ 4 drops a message
 that came back 20 times, so before that it is parked anew, copy by copy.
 """
 
-import logging
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Self
 
-from micro_framework.brokers.factory import broker_for
-from micro_framework.brokers.port import Confirmation, Delivery, Door, DoorEvents, Publication, Verdict
+from micro_framework.brokers.errand import Errand
+from micro_framework.brokers.port import Delivery, Publication, Verdict
 from micro_framework.cli.dead_letters.choice import Choice
 from micro_framework.cli.dead_letters.places import Place
 from micro_framework.cli.errors import FailedError
 from micro_framework.config import Settings
-from micro_framework.exceptions import BrokerError, PublishError
+from micro_framework.exceptions import PublishError
 from micro_framework.parking import Parked, read_parked, renewed_properties, replayed_properties, times_returned
 
 __all__ = ["Desk", "Letter"]
 
-CONNECT_SECONDS = 10.0
-CLOSE_SECONDS = 5.0
 WORN_OUT = 10
 """Times a message came back to a queue that counts, after which it is parked anew."""
 LATE = 1000
 """Messages that a queue which counts may have beyond those that it knows of; it learns of them a moment later."""
-WINDOW = 100
-"""Messages that may wait for their confirms at once."""
 
 
 class Letter:
@@ -55,19 +45,7 @@ def is_worn_out(delivery: Delivery) -> bool:
     return (times_returned(delivery.headers) or 0) >= WORN_OUT
 
 
-class LastWarning(logging.Handler):
-    """Remembers the last warning, to be told if it all comes to nothing."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Remember a record."""
-        self.text = record.getMessage()
-
-
-class Desk:
+class Desk(Errand):
     """See the module's text. A context manager; used by one thread.
 
     Args:
@@ -75,55 +53,7 @@ class Desk:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.broker = broker_for(settings)
-        self.seconds = settings.publish_timeout
-        self.browser = self.broker.browser("dead-letters")
-        self.publisher = self.broker.publisher("dead-letters")
-        self.publishing = False
-        self.under_way: deque[tuple[Confirmation, Callable[[PublishError | None], None]]] = deque()
-        self.warning = LastWarning()
-
-    def __enter__(self) -> Self:
-        logging.getLogger().addHandler(self.warning)
-        try:
-            self.open(self.browser)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; what was only looked at goes back."""
-        self.publisher.stop(time.monotonic() + CLOSE_SECONDS)
-        self.browser.stop(time.monotonic() + CLOSE_SECONDS)
-        logging.getLogger().removeHandler(self.warning)
-
-    def open(self, door: Door) -> None:
-        """Connect.
-
-        Raises:
-            BrokerRefused: The broker gave an answer that will not change.
-            FailedError: Not within ten seconds.
-        """
-        refusals: list[BrokerError] = []
-        door.start(DoorEvents(on_refused=refusals.append))
-        if door.wait_ready(time.monotonic() + CONNECT_SECONDS):
-            return
-        # A door that is refused says so a moment after its waiting has ended.
-        door.stop(time.monotonic() + CLOSE_SECONDS)
-        if refusals:
-            raise refusals[0]
-        reason = f": {self.warning.text}" if self.warning.text else ""
-        raise FailedError(f"no connection to {self.broker.description} within {CONNECT_SECONDS:g} s{reason}")
-
-    def deadline(self) -> float:
-        """When an answer is given up."""
-        return time.monotonic() + self.seconds
+        super().__init__(settings, "dead-letters")
 
     # Looking
 
@@ -198,15 +128,6 @@ class Desk:
             raise FailedError(f"there is no queue {what} in {self.broker.description}; is the name right?")
         return False
 
-    def release(self) -> None:
-        """Put back what was only looked at, and wait until the broker has every verdict.
-
-        Raises:
-            BrokerError: The connection was lost, and some verdicts with it.
-        """
-        self.settle_under_way(0)
-        self.browser.release(self.deadline())
-
     # Handling
 
     def replay(self, letter: Letter, done: Callable[[PublishError | None], None]) -> None:
@@ -232,31 +153,3 @@ class Desk:
         """Drop a message for good."""
         letter.handled = True
         letter.delivery.settle(Verdict.ACK)
-
-    def publish(
-        self, publication: Publication, original: Delivery, done: Callable[[PublishError | None], None]
-    ) -> None:
-        """Publish, and acknowledge the original once confirmed; else it is put back by `release`."""
-        if not self.publishing:
-            self.publishing = True
-            self.open(self.publisher)
-
-        def confirmed(error: PublishError | None) -> None:
-            if error is None:
-                original.settle(Verdict.ACK)
-            done(error)
-
-        self.under_way.append((self.publisher.publish(publication), confirmed))
-        self.settle_under_way(WINDOW)
-
-    def settle_under_way(self, most: int) -> None:
-        """Wait for confirms, the oldest first, until at most so many are left."""
-        deadline = self.deadline()
-        while len(self.under_way) > most:
-            confirmation, confirmed = self.under_way.popleft()
-            try:
-                confirmation.wait(deadline)
-            except PublishError as error:
-                confirmed(error)
-            else:
-                confirmed(None)

@@ -57,7 +57,7 @@ def takeover_of(
     try:
         settings = Settings.from_mapping(with_broker(configured(config_path, defines, broker)))
         names = Names(service, settings.rpc_exchange)
-        yield Takeover(names, Management(settings.amqp_uri or "", management), click.echo, plan=plan)
+        yield Takeover(names, Management(settings.amqp_uri or "", management), click.echo, settings, plan=plan)
     except MicroFrameworkError as error:
         raise FailedError(str(error)) from error
 
@@ -78,12 +78,13 @@ def prepare(entry: str, calls: tuple[str, ...], **options: Any) -> None:
 
 
 @click.command()
+@click.option("--waiting", is_flag=True, help="Also send calls to the new side that wait in the old queue already.")
 @with_service
 @click.argument("methods", nargs=-1, required=True, metavar="METHOD...")
-def move(methods: tuple[str, ...], **options: Any) -> None:
+def move(waiting: bool, methods: tuple[str, ...], **options: Any) -> None:
     """Let METHODs run on the new side, from now on."""
     with takeover_of(**options) as takeover:
-        takeover.move(methods)
+        takeover.move(methods, waiting=waiting)
 
 
 @click.command()
