@@ -21,6 +21,7 @@ from micro_framework.amqp.arriving import arriving
 from micro_framework.amqp.doors import ConsumerDoor
 from micro_framework.amqp.lanes import Lane, LaneRequest, lane_queue, moved_key
 from micro_framework.amqp.parking import copy_of
+from micro_framework.amqp.rollout import Rollout, rollout_problem
 from micro_framework.amqp.topology import described_queue
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.measured import counted_publishes
@@ -106,6 +107,7 @@ class RPCServer(ConsumerDoor):
         self.prefetch: dict[str, int] = {}  # by context
         self.contexts: dict[str, str] = {}  # by routing key
         self.lanes: dict[str, Lane] = {}  # by context, where there are several
+        self.rollouts: dict[str, Rollout] = {}  # by routing key
         self.queue = self.takeover.new_queue() if self.takeover else rpc_queue(self.host.service, self.exchange)
         self.door.declare((self.exchange,))
 
@@ -195,9 +197,15 @@ class RPCServer(ConsumerDoor):
     def on_request(self, request: Delivery) -> None:
         """Hand a request to its target's route; a stray one to another's workers, who answer it all the same."""
         key = request.routing_key
-        if not self.lanes:
+        if self.rollouts and (rollout := self.rollouts.get(key)) is not None and not rollout.keeps(request):
+            self.pass_on(request, rollout)
+        elif not self.lanes:
             self.route_for(key).submit(request)
-            return
+        else:
+            self.on_request_of_lane(request, key)
+
+    def on_request_of_lane(self, request: Delivery, key: str) -> None:
+        """Hand a request to its target's route, if its context has room for it."""
         lane = self.lanes[self.contexts.get(key, self.strays_context)]
         if lane.enter():
             self.route_for(key).submit(LaneRequest(request, key, lane))
@@ -222,6 +230,24 @@ class RPCServer(ConsumerDoor):
             request.settle(Verdict.ACK)
         elif not self.closing:
             logger.warning("%s could not be moved to the queue of its context: %s", about(request), error)
+            self.route_for(request.routing_key).submit(request)
+
+    def pass_on(self, request: Delivery, rollout: Rollout) -> None:
+        """Have the old side of a takeover run a request. Never waits."""
+        try:
+            confirmation = self.door.publish(rollout.passed_on(request))
+        except PublishError:  # closed: the broker takes it back
+            return
+        confirmation.add_done_callback(partial(self.when_passed_on, request))
+
+    def when_passed_on(self, request: Delivery, error: BaseException | None) -> None:
+        """The broker has the copy; or the old side has no queue any more, and the request runs here."""
+        if error is None:
+            request.settle(Verdict.ACK)
+            if self.host.tallies is not None:
+                self.host.tallies.passed_on_requests(self.host.service, request.routing_key).mine()[0] += 1
+        elif not self.closing:
+            logger.warning("%s could not be passed on to the old side, and runs here: %s", about(request), error)
             self.route_for(request.routing_key).submit(request)
 
     def on_moved(self, request: Delivery) -> None:
@@ -298,6 +324,8 @@ class RPCListener(Entrypoint):
     Args:
         expected_exceptions: Classes that are part of the method's contract: logged as warnings, not as errors.
         sensitive_arguments: Arguments, or paths into them (``card.number``, ``items[0].secret``), that no log shows.
+        rollout: On a class with `LegacyService`: the share of requests that runs here, 0 to 1; the rest runs on the old
+            side. None: all of them run here.
 
     Source of the conventions: nameko 2.14.1 and 3.0.0rc11 rpc.py; seen on the wire.
     """
@@ -311,9 +339,11 @@ class RPCListener(Entrypoint):
         *,
         expected_exceptions: type[BaseException] | Sequence[type[BaseException]] = (),
         sensitive_arguments: str | Sequence[str] = (),
+        rollout: float | None = None,
     ) -> None:
         self.expected_exceptions = listed(expected_exceptions)
         self.sensitive_arguments = listed(sensitive_arguments)
+        self.rollout = rollout
 
     def problems(self) -> list[str]:
         """Arguments of a wrong kind, and names that cannot be called."""
@@ -323,6 +353,8 @@ class RPCListener(Entrypoint):
                 found.append(f"{self}: expected_exceptions must hold exception classes, not {kind!r}")
         for path in self.sensitive_arguments:
             found += kind_problems(self, "names of arguments", str, sensitive_arguments=path)
+        if self.rollout is not None and (wrong := rollout_problem(self.rollout, self.server.takeover)) is not None:
+            found.append(f"{self}: {wrong}")
         return found + list(self.name_problems()) if hasattr(self, "route") else found
 
     def name_problems(self) -> Iterator[str]:
@@ -348,6 +380,8 @@ class RPCListener(Entrypoint):
             else rpc_queue(self.host.service, rpc_exchange(self.host.settings.rpc_exchange))
         )
         own = {"routing_key": rpc_routing_key(self.host.service, self.route.method), "prefetch": self.host.prefetch}
+        if self.rollout is not None:
+            own["rollout"] = self.rollout
         return {**super().described(), **described_queue(queue), **own}
 
     def claim(self) -> str | None:
@@ -360,6 +394,8 @@ class RPCListener(Entrypoint):
         self.key = self.server.offer(self.route, self.host)
         if self.route.retries:
             self.server.expect_delays(self.key, self.route.expected_delays)
+        if self.rollout is not None and self.server.takeover is not None:
+            self.server.rollouts[self.key] = Rollout(self.rollout, self.server.takeover)
 
     def stop(self) -> None:
         """Receive nothing more."""

@@ -20,6 +20,7 @@ from micro_framework.brokers.rabbitmq.broker import RabbitMQBroker
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import BrokerError, PublishError, Unroutable
 from micro_framework.extensions import Extension, Host
+from micro_framework.metrics.tallies import Tallies
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.takeover import TAKEOVER, Names
 
@@ -105,10 +106,22 @@ class Takeover(Extension):
         Raises:
             BrokerError: No connection, or no answer in time.
         """
-        if not self.server.door.ready or not self.healer.ready or not self.is_wanted():
+        if not self.server.door.ready or not self.healer.ready:
             return
         names, deadline = self.names, time.monotonic() + ANSWER_SECONDS
-        self.healer.unbind(names.old, names.main, names.all_methods, deadline)
+        if self.is_wanted():
+            self.healer.unbind(names.old, names.main, names.all_methods, deadline)
+        if self.host.tallies is not None:
+            self.look_at_sides(self.host.tallies, deadline)
+
+    def look_at_sides(self, tallies: Tallies, deadline: float) -> None:
+        """Note for the metrics what waits at both sides, and who consumes there.
+
+        Raises:
+            BrokerError: No connection, or no answer in time.
+        """
+        for side, queue in (("old", self.names.old), ("new", self.names.new)):
+            tallies.side(self.host.service, side, *(self.healer.seen(queue, deadline) or (0, 0)))
 
     def is_wanted(self) -> bool:
         """Whether there is the queue that says so: what is sent there is returned where it is not."""

@@ -24,6 +24,9 @@ from micro_framework.metrics.snapshots import (
     RPC_OUTCOMES,
     RUN_BUCKETS,
     RUN_SUM,
+    SIDE_CONSUMERS,
+    SIDE_LOOKS,
+    SIDE_WAITING,
     WAIT_BUCKETS,
     WAIT_SUM,
     Snapshot,
@@ -68,6 +71,7 @@ class Told(Collector):
         yield from rpc(self.snapshot)
         yield from publishing(self.snapshot)
         yield from connections(self.snapshot)
+        yield from takeovers(self.snapshot)
 
 
 def calls(snapshot: Snapshot) -> Iterator[Metric]:
@@ -145,6 +149,20 @@ def connections(snapshot: Snapshot) -> Iterator[Metric]:
         gauge = GaugeMetricFamily(f"micro_framework_{name}", text, labels=labels)
         for key, row in table.items():
             gauge.add_metric(key, row[position])
+        yield gauge
+
+
+def takeovers(snapshot: Snapshot) -> Iterator[Metric]:
+    """Services that take methods over from Nameko."""
+    text = "Requests of a method with rollout= that were passed on to the old side"
+    yield counter("calls_passed_on", text, ("service", "method"), snapshot.passed_on, 0)
+    for name, text, position in (
+        ("waiting", "Requests that wait in the queue of a side", SIDE_WAITING),
+        ("consumers", "Consumers of the queue of a side", SIDE_CONSUMERS),
+    ):
+        gauge = GaugeMetricFamily(f"micro_framework_takeover_{name}", text, labels=("service", "side"))
+        for key, row in snapshot.sides.items():
+            gauge.add_metric(key, row[position] / row[SIDE_LOOKS])
         yield gauge
 
 

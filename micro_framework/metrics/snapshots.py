@@ -39,6 +39,9 @@ __all__ = [
     "RPC_OUTCOMES",
     "RUN_BUCKETS",
     "RUN_SUM",
+    "SIDE_CONSUMERS",
+    "SIDE_LOOKS",
+    "SIDE_WAITING",
     "SKIPPED",
     "STARTED",
     "SUCCEEDED",
@@ -87,6 +90,9 @@ CONNECTION_FIELDS = 6
 # The row of a context.
 CONTEXT_WORKERS, CONTEXT_WAITING = range(2)
 
+# The row of a side of a takeover; each process that looks tells the same numbers, so their mean is what holds.
+SIDE_LOOKS, SIDE_WAITING, SIDE_CONSUMERS = range(3)
+
 Row = list[float]
 Table = dict[tuple[str, ...], Row]
 
@@ -106,6 +112,8 @@ class Snapshot:
         publishing: By kind.
         connections: By name.
         contexts: By context.
+        passed_on: By service and method, what was passed on to the old side of a takeover.
+        sides: By service and side of a takeover.
         errors: The latest errors.
     """
 
@@ -114,6 +122,8 @@ class Snapshot:
     publishing: Table = field(default_factory=dict)
     connections: Table = field(default_factory=dict)
     contexts: Table = field(default_factory=dict)
+    passed_on: Table = field(default_factory=dict)
+    sides: Table = field(default_factory=dict)
     errors: list[RecentError] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
@@ -133,7 +143,7 @@ class Snapshot:
         for row in routes.values():
             row[UNDONE] += running(row)
         connections = {key: [*row[:CONNECTIONS], 0, 0, 0] for key, row in self.connections.items()}
-        return Snapshot(routes, self.rpc, self.publishing, connections, errors=self.errors)
+        return Snapshot(routes, self.rpc, self.publishing, connections, passed_on=self.passed_on, errors=self.errors)
 
     @classmethod
     def sum(cls, snapshots: Iterable["Snapshot"]) -> "Snapshot":
@@ -147,7 +157,7 @@ class Snapshot:
         return total
 
 
-TABLES = ("routes", "rpc", "publishing", "connections", "contexts")
+TABLES = ("routes", "rpc", "publishing", "connections", "contexts", "passed_on", "sides")
 
 
 def add(total: Table, table: Table) -> None:

@@ -117,6 +117,8 @@ class Tallies:
         self.rpc: dict[tuple[str, ...], Cells] = {}
         self.publishing: dict[tuple[str, ...], Cells] = {}
         self.connections: dict[str, ConnectionTally] = {}
+        self.passed_on: dict[tuple[str, ...], Cells] = {}
+        self.sides: dict[tuple[str, ...], list[float]] = {}
         self.recent = RecentErrors(secrets)
 
     def route(self, service: str, route: str, context: str) -> RouteTally:
@@ -136,6 +138,14 @@ class Tallies:
         """The tally of one kind of publishes."""
         return self.publishing.setdefault((kind,), Cells(PUBLISH_FIELDS))
 
+    def passed_on_requests(self, service: str, key: str) -> Cells:
+        """The tally of the requests of a method, named by its routing key, that were passed on to the old side."""
+        return self.passed_on.setdefault((service, key.removeprefix(f"{service}.")), Cells(1))
+
+    def side(self, service: str, side: str, waiting: int, consumers: int) -> None:
+        """Note what the queue of one side of a takeover looks like now."""
+        self.sides[service, side] = [1, waiting, consumers]
+
     def connection(self, name: str, connection: Connection) -> ConnectionTally:
         """The tally of a connection; one that is made anew under its name takes the place of the one before."""
         tally = self.connections[name] = ConnectionTally(connection)
@@ -148,5 +158,7 @@ class Tallies:
             rpc={key: cells.totals() for key, cells in list(self.rpc.items())},
             publishing={key: cells.totals() for key, cells in list(self.publishing.items())},
             connections={(name,): tally.numbers() for name, tally in list(self.connections.items())},
+            passed_on={key: cells.totals() for key, cells in list(self.passed_on.items())},
+            sides=dict(self.sides),
             errors=self.recent.latest(),
         )

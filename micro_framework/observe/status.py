@@ -20,6 +20,9 @@ from micro_framework.metrics.snapshots import (
     RPC_OUTCOMES,
     RUN_BUCKETS,
     RUN_SUM,
+    SIDE_CONSUMERS,
+    SIDE_LOOKS,
+    SIDE_WAITING,
     WAIT_BUCKETS,
     WAIT_SUM,
     Row,
@@ -67,6 +70,19 @@ def status(snapshot: Snapshot, health: Health, about: Mapping[str, Any]) -> byte
                 "remote_errors": row[REMOTE_ERRORS],
             }
             for (service, method), row in sorted(snapshot.rpc.items())
+        ],
+        "passed_on": [
+            {"service": service, "method": method, "requests": row[0]}
+            for (service, method), row in sorted(snapshot.passed_on.items())
+        ],
+        "sides": [
+            {
+                "service": service,
+                "side": side,
+                "waiting": row[SIDE_WAITING] / row[SIDE_LOOKS],
+                "consumers": row[SIDE_CONSUMERS] / row[SIDE_LOOKS],
+            }
+            for (service, side), row in sorted(snapshot.sides.items())
         ],
         "errors": snapshot.errors,
     }

@@ -25,6 +25,8 @@ def everything() -> Snapshot:
     tallies.rpc_method("payments", "charge").mine()[0] = 2
     tallies.publishes("publish").mine()[:2] = [5, 4]
     tallies.connection("publishing connection", Line()).became_ready()
+    tallies.passed_on_requests("shop", "shop.sell").mine()[0] = 3
+    tallies.side("shop", "old", 5, 2)
     snapshot = tallies.snapshot()
     snapshot.contexts[("default",)] = [10, 2]
     return snapshot
@@ -50,6 +52,14 @@ def test_numbers_come_out_under_their_labels():
     assert values[f"micro_framework_rpc_client_calls_total{answered}"] == 2
     assert values["micro_framework_publish_outcomes_total[('kind', 'publish'), ('outcome', 'confirmed')]"] == 4
     assert values["micro_framework_connections_up[('connection', 'publishing connection')]"] == 1
+    assert values["micro_framework_calls_passed_on_total[('method', 'sell'), ('service', 'shop')]"] == 3
+    assert values["micro_framework_takeover_waiting[('service', 'shop'), ('side', 'old')]"] == 5
+
+
+def test_a_queue_that_several_processes_look_at_is_told_once():
+    values = read(exposition(Snapshot.sum([everything(), everything()])))
+    assert values["micro_framework_takeover_consumers[('service', 'shop'), ('side', 'old')]"] == 2
+    assert values["micro_framework_calls_passed_on_total[('method', 'sell'), ('service', 'shop')]"] == 6
 
 
 def test_the_programs_own_metrics_come_too():

@@ -19,6 +19,8 @@ def test_every_number_has_its_name():
     tallies.rpc_method("payments", "charge").mine()[1] = 2
     tallies.publishes("publish").mine()[0] = 4
     tallies.connection("publisher", Line())
+    tallies.passed_on_requests("shop", "shop.sell").mine()[0] = 3
+    tallies.side("shop", "old", 5, 2)
     tallies.recent.note("shop", "sell", "id", "failed", ValueError("no"))
     snapshot = tallies.snapshot()
     snapshot.contexts[("slow",)] = [2, 7]
@@ -33,5 +35,7 @@ def test_every_number_has_its_name():
     assert shown["connections"] == [
         {"name": "publisher", "wanted": 1, "up": 0, "blocked": 1, "reconnects": 0, "losses": 0}
     ]
+    assert shown["passed_on"] == [{"service": "shop", "method": "sell", "requests": 3}]
+    assert shown["sides"] == [{"service": "shop", "side": "old", "waiting": 5, "consumers": 2}]
     assert shown["errors"][0]["call_id"] == "id"
     assert shown["health"]["ready"]

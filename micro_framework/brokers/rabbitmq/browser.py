@@ -85,6 +85,18 @@ class RabbitMQBrowser(LinkedDoor):
         """
         self._ask(lambda connection: unbind(connection, queue, exchange, routing_key), deadline)
 
+    def seen(self, queue: str, deadline: float) -> tuple[int, int] | None:
+        """How many messages wait in a queue, and how many consumers it has; None where there is none.
+
+        Args:
+            queue: The queue's name.
+            deadline: ``time.monotonic()`` seconds at which to give up.
+
+        Raises:
+            BrokerError: No connection, no answer in time, or no permission.
+        """
+        return self._ask(lambda connection: look_at(connection, queue), deadline)
+
     def _ask(self, question: Callable[[LinkConnection], T], deadline: float) -> T:
         answers: list[T] = []
         errors: list[Exception] = []
@@ -208,15 +220,20 @@ def delivery_of(generation: Generation, queue: str, got: Got) -> RabbitMQDeliver
 
 
 def count_of(connection: LinkConnection, queue: str) -> int | None:
+    found = look_at(connection, queue)
+    return None if found is None else found[0]
+
+
+def look_at(connection: LinkConnection, queue: str) -> tuple[int, int] | None:
     channel: Any = connection.channel()  # of its own: where there is no such queue, the broker closes it
     try:
-        found: int = channel.queue_declare(queue, passive=True).message_count
+        found = channel.queue_declare(queue, passive=True)
     except amqp.NotFound as error:
         if "no queue" not in error.reply_text:  # it exists on a node that is down
             raise
         return None
     channel.close()
-    return found
+    return found.message_count, found.consumer_count
 
 
 def unbind(connection: LinkConnection, queue: str, exchange: str, routing_key: str) -> bool:
