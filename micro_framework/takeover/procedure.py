@@ -254,13 +254,12 @@ class Takeover:
                 problems.append(f"replicas still have rpc_exchange: {names.side}; give them the old one")
         self.refuse(problems)
         others = [each for each in state.bindings if each.source == names.entry and each.destination != names.gate]
-        shared_side = [
-            each
-            for each in state.bindings
-            if each.source == names.side and each.to_queue and each.destination != names.old
-        ]
-        self.perform(self.removal(state, entry=not others, side=not others and not shared_side))
-        self.say_unless_planned("finished: nothing of the takeover is left." if not others else "finished.")
+        using_side = self.lasting(State.using_side)
+        self.perform(self.removal(state, entry=not others, side=not others and not using_side))
+        kept = [*(f"{names.entry} leads to {each.destination}" for each in others), *using_side]
+        self.say_unless_planned("finished: nothing of the takeover is left." if not kept else "finished.")
+        if kept:
+            self.say_unless_planned(f"{names.side} stays, for it is in use: {', '.join(kept)}")
 
     def removal(self, state: State, *, entry: bool, side: bool) -> Iterator[Operation]:
         """Everything that is ours, the way in first."""

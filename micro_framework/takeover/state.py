@@ -176,6 +176,17 @@ class State:
                     found.add(service)
         return sorted(found)
 
+    def using_side(self) -> list[str]:
+        """Queues that get calls of other services by the side exchange, or answers for a process that still runs."""
+        names = self.names
+        return [
+            f"{each.destination} is bound to it"
+            for each in sorted(self.bindings, key=str)
+            if each.source == names.side and each.to_queue and each.destination != names.old
+            # A reply queue whose process is gone waits five minutes for its own end.
+            if each.key.endswith(".*") or self.queue(each.destination).consumers
+        ]
+
     def way_out(self, service: str) -> Binding:
         """What carries the old side's calls of another service to the main exchange."""
         return Binding(self.names.side, f"{service}.*", self.names.main, to_queue=False)

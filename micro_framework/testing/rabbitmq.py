@@ -41,6 +41,10 @@ LOOPBACK = "127.0.0.1"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 START_ATTEMPTS = 3
+PORT_ATTEMPTS = 100
+FIRST_PORT = 10_000
+ANY_PORT = range(1)
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 NEEDED_PLUGINS = ("rabbit", "rabbit_common", "rabbitmq_prelaunch")
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 WATCHDOG = """
@@ -53,10 +57,25 @@ rm -rf -- "$1"
 
 
 def free_port() -> int:
-    """A TCP port that is free on the loopback address now. Another process may take it first: retry."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that is free on the loopback address now. Another process may take it first: retry.
+
+    It is none that the system gives to outgoing connections, where that is known: a client that tries to reach a
+    server which is down may be given the very port that the server is to have again.
+    """
+    for _ in range(PORT_ATTEMPTS):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, secrets.choice(listening_ports())))
+            return int(probe.getsockname()[1])
+    raise BrokerStateError(f"none of {PORT_ATTEMPTS} ports on {LOOPBACK} was free")
+
+
+def listening_ports() -> range:
+    """Ports for servers; 0 alone, which is any, where the system does not say which ones it gives to clients."""
+    try:
+        first = int(OUTGOING_PORTS.read_text().split()[0])
+    except (OSError, ValueError, LookupError):
+        return ANY_PORT
+    return range(FIRST_PORT, first) if first > 2 * FIRST_PORT else ANY_PORT
 
 
 class Watchdog:

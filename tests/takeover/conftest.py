@@ -18,14 +18,20 @@ SERVICE = "orders"
 
 
 @pytest.fixture(scope="session")
-def managed() -> Iterator[ManagementAdmin]:
-    """A node of our own with the HTTP API."""
+def managed_node() -> Iterator[tuple[RabbitMQNode, ManagementAdmin]]:
+    """A node of our own with the HTTP API, and who looks at it."""
     port = free_port()
     # The API tells of consumers sooner than after 5 s.
     statistics = "collect_statistics_interval = 500"
     config = ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {port}", statistics]
     with RabbitMQNode(extra_config=config, plugins=["rabbitmq_management"]) as node:
-        yield ManagementAdmin(node.uri, f"http://127.0.0.1:{port}")
+        yield node, ManagementAdmin(node.uri, f"http://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def managed(managed_node: tuple[RabbitMQNode, ManagementAdmin]) -> ManagementAdmin:
+    """Who looks at it."""
+    return managed_node[1]
 
 
 @pytest.fixture

@@ -106,6 +106,13 @@ def test_processes_of_the_old_side_that_are(found: State) -> None:
     assert list(found.process_problems()) == []
 
 
+def test_only_what_is_alive_keeps_the_side_exchange() -> None:
+    reply = Binding(NAMES.side, "some-id", "rpc.reply-x")
+    assert state(reply, queues={"rpc.reply-x": QueueSeen(0, 0, {})}).using_side() == []
+    assert len(state(reply, queues={"rpc.reply-x": QueueSeen(0, 1, {})}).using_side()) == 1
+    assert len(state(BILLING_ALONG).using_side()) == 1
+
+
 def test_an_old_broker_and_calls_that_wait_are_worth_a_note() -> None:
     queues = {NAMES.old: QueueSeen(3, 1, {"durable": True})}
     moved = frozenset([BY_BINDING, Binding(NAMES.gate, "orders.alpha", NAMES.new)])

@@ -193,3 +193,13 @@ def test_the_watchdog_only_touches_its_folder(tmp_path: Path) -> None:
 
 def test_free_ports_can_be_listened_on() -> None:
     assert not accepts_connections("127.0.0.1", free_port())
+
+
+def test_free_ports_are_none_that_a_client_may_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = tmp_path / "ip_local_port_range"
+    monkeypatch.setattr("micro_framework.testing.rabbitmq.OUTGOING_PORTS", given)
+    given.write_text("25000\t60999\n")
+    assert all(10_000 <= free_port() < 25_000 for _ in range(50))
+    for useless in ("1024\t65535\n", ""):
+        given.write_text(useless)
+        assert free_port() > 0
