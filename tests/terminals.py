@@ -4,7 +4,7 @@ A block is what one terminal shows, from where the block before left off:
 
 - ``$ COMMAND``: it is run; the one before must have ended, and the page must have shown all that it printed. ``cd`` and
   ``export NAME=VALUE`` hold for the commands after it;
-- ``...`` alone: any number of lines, until the next one shown is there;
+- ``...`` alone: any number of lines, until the next one shown is there, or the program ends;
 - ``^C...``: Ctrl-C is pressed, and then the line is compared as any other;
 - other lines: what is printed, in this order and nothing between; but a service does several things at once
   when it starts, so what follows ``$ micro-framework run`` in its block may come in any order.
@@ -102,9 +102,14 @@ class Terminal:
         self.ended = False
         self.changed = threading.Condition()
 
-    def type(self, command: str) -> None:
-        """Run a command, once the one before has ended."""
-        self.wait_for_the_end()
+    def type(self, command: str, skipping: bool) -> None:
+        """Run a command, once the one before has ended.
+
+        Args:
+            command: The command.
+            skipping: Whether the one before may print something more.
+        """
+        self.wait_for_the_end(skipping)
         word, _, rest = command.partition(" ")
         if word == "cd":
             self.folder = self.folder / rest
@@ -180,12 +185,13 @@ class Terminal:
             if not newline:
                 return None
 
-    def wait_for_the_end(self) -> None:
+    def wait_for_the_end(self, skipping: bool) -> None:
         """Of the program, which must have printed nothing that the page does not show."""
         if self.process is None:
             return
-        more = self.next_line(time.monotonic() + SECONDS)
-        assert more is None, f"$ {self.command}\nprinted more than is shown: {more}"
+        deadline = time.monotonic() + SECONDS
+        while (more := self.next_line(deadline)) is not None:
+            assert skipping, f"$ {self.command}\nprinted more than is shown: {more}"
         self.process.wait(SECONDS)
         self.forget()
 
@@ -246,7 +252,7 @@ class Terminals:
                 texts.pop(0)
             if text.startswith(PROMPT):
                 starting = text.startswith(SERVICE)
-                terminal.type(self.as_printed(text.removeprefix(PROMPT)))
+                terminal.type(self.as_printed(text.removeprefix(PROMPT)), skipping)
             skipping = text == ANY_LINES
 
     def compare(self, terminal: Terminal, texts: Sequence[str], skipping: bool) -> str:
