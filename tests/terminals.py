@@ -39,6 +39,7 @@ EACH_TIME_ANOTHER = {
     "time": r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:,\d{3})?",
     "seconds": r"\d+\.\d\ds",
     "attempt": r"(?:(?<=attempt )|(?<=retry ))\d+",
+    "pause": r"(?<=next try in )\d+\.\d",
     "text": r"\.\.\.",
     "uuid": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "id": r"\b[0-9a-f]{8}\b",

@@ -6,14 +6,16 @@ Every ``python`` block of a page runs, from top to bottom in one namespace, unle
 - ``<!-- test: other side -->``: code for an environment with Nameko; it is compiled, not run;
 - ``<!-- test: service -->``: the block's one ``$ `` line is a service: it starts, and stops cleanly on SIGTERM;
 - ``<!-- test: command -->``: every ``$ `` line is run and shows the other lines of the block; ``...`` is any text;
+- ``<!-- test: part of PATH -->``: the block stands in that file of the repository, line for line;
 - ``<!-- test: terminal NAME -->``: what a terminal shows, typed and compared line by line (`tests/terminals.py`).
 
-Every ``yaml`` block is a configuration that is accepted.
+Every other ``yaml`` block is a configuration that is accepted.
 """
 
 import configparser
 import contextlib
 import importlib
+import json
 import os
 import re
 import shlex
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from micro_framework.config import Settings, parse_config
 from micro_framework.supervisor import STOP_MARGIN
@@ -94,6 +97,8 @@ def test_examples_run(page, folder, terminals, request):
         if kind == "service":
             check_service(block.commands, folder, request.getfixturevalue("rabbit").uri)
         elif kind == "terminal":
+            if "export AMQP_URI" not in page.read_text():
+                terminals.environment["AMQP_URI"] = request.getfixturevalue("rabbit").uri
             terminals.play(rest, block.code)
         else:
             run_block(block, page, namespace, folder)
@@ -104,6 +109,9 @@ def run_block(block, page, namespace, folder):
     if kind == "file":
         (folder / rest).write_text(block.code)
         importlib.invalidate_caches()
+    elif kind == "part":
+        path = rest.removeprefix("of ")
+        assert block.code in (ROOT / path).read_text(), f"{path} has no such lines"
     elif block.mark == "command":
         check_commands(block, folder)
     elif block.language == "python":
@@ -164,7 +172,7 @@ def environment():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_configurations_are_accepted(page):
     for block in blocks_of(page):
-        if block.language == "yaml":
+        if block.language == "yaml" and not block.mark.startswith("part of "):
             Settings.from_mapping(parse_config(block.code, {}, source=page.name))
 
 
@@ -172,7 +180,9 @@ def test_configurations_are_accepted(page):
 def test_marks_are_known_and_belong_to_a_block(page):
     marks = re.findall(r"<!-- test: (.*?) -->", page.read_text())
     assert [mark for mark in marks if mark] == [block.mark for block in blocks_of(page) if block.mark]
-    assert all(re.fullmatch(r"file [\w.]+|other side|service|command|terminal \w+", mark) for mark in marks)
+    assert all(
+        re.fullmatch(r"file [\w.]+|part of [\w./]+|other side|service|command|terminal \w+", mark) for mark in marks
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -229,3 +239,12 @@ def test_the_unit_of_the_tutorial_leaves_the_services_the_time_that_they_need() 
     assert Path(program).name == "micro-framework"
     typed = f"micro-framework {' '.join(arguments)} "
     assert any(command.startswith(typed) for block in blocks for command in block.commands)
+
+
+def test_the_image_for_kubernetes_runs_what_the_pods_run() -> None:
+    codes = {block.mark: block.code for block in blocks_of(ROOT / "docs" / "howto-kubernetes.md")}
+    command = json.loads(codes["file Dockerfile"].splitlines()[-1].removeprefix("CMD "))
+    manifests = yaml.safe_load_all((ROOT / "examples" / "kubernetes" / "deployment.yaml").read_text())
+    (deployment,) = [each for each in manifests if each["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == command
