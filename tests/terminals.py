@@ -27,7 +27,7 @@ from pathlib import Path
 
 __all__ = ["Terminals"]
 
-SECONDS = 40.0
+SECONDS = 60.0
 """For each line: a process may have to start first, on a machine with much else to do."""
 COLUMNS = 120
 CTRL_C = b"\x03"

@@ -35,6 +35,7 @@ from tests.terminals import Terminals
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 DEADLINE = 20.0
+TERMINAL_SECONDS = 360
 
 BLOCK = re.compile(
     r"^(?:<!-- test: (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -78,8 +79,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def with_its_marks(page):
-    """A page that starts a broker of its own is not for a run on somebody else's."""
-    return pytest.param(page, marks=[pytest.mark.kills_broker] if "RabbitMQNode" in page.read_text() else [])
+    """A page that starts a broker is not for a run on somebody else's; one of terminals starts many processes."""
+    text, marks = page.read_text(), []
+    if "import RabbitMQNode" in text:
+        marks.append(pytest.mark.kills_broker)
+    if "<!-- test: terminal " in text:
+        marks.append(pytest.mark.timeout(TERMINAL_SECONDS))
+    return pytest.param(page, marks=marks)
 
 
 @pytest.fixture
