@@ -5,12 +5,17 @@ Every ``python`` block of a page runs, from top to bottom in one namespace, unle
 - ``<!-- test: file NAME -->``: the block is written to that file, which later blocks import and commands name;
 - ``<!-- test: other side -->``: code for an environment with Nameko; it is compiled, not run;
 - ``<!-- test: service -->``: the block's one ``$ `` line is a service: it starts, and stops cleanly on SIGTERM;
-- ``<!-- test: command -->``: every ``$ `` line is run and shows the other lines of the block; ``...`` is any text.
+- ``<!-- test: command -->``: every ``$ `` line is run and shows the other lines of the block; ``...`` is any text;
+- ``<!-- test: part of PATH -->``: the block stands in that file of the repository, line for line;
+- ``<!-- test: terminal NAME -->``: what a terminal shows, typed and compared line by line (`tests/terminals.py`).
 
-Every ``yaml`` block is a configuration that is accepted.
+Every other ``yaml`` block is a configuration that is accepted.
 """
 
+import configparser
+import contextlib
 import importlib
+import json
 import os
 import re
 import shlex
@@ -21,12 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from micro_framework.config import Settings, parse_config
+from micro_framework.supervisor import STOP_MARGIN
+from tests.terminals import Terminals
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
 DEADLINE = 20.0
+TERMINAL_SECONDS = 360
 
 BLOCK = re.compile(
     r"^(?:<!-- test: (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -69,12 +78,34 @@ def folder(tmp_path, monkeypatch):
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_examples_run(page, folder, request):
+def with_its_marks(page):
+    """A page that starts a broker is not for a run on somebody else's; one of terminals starts many processes."""
+    text, marks = page.read_text(), []
+    if "import RabbitMQNode" in text:
+        marks.append(pytest.mark.kills_broker)
+    if "<!-- test: terminal " in text:
+        marks.append(pytest.mark.timeout(TERMINAL_SECONDS))
+    return pytest.param(page, marks=marks)
+
+
+@pytest.fixture
+def terminals(folder):
+    """Terminals in that folder."""
+    with contextlib.closing(Terminals(folder, {"PYTHONPATH": str(ROOT)})) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("page", [with_its_marks(page) for page in PAGES], ids=name_of)
+def test_examples_run(page, folder, terminals, request):
     namespace = {"__name__": "page"}
     for block in blocks_of(page):
-        if block.mark == "service":
+        kind, _, rest = block.mark.partition(" ")
+        if kind == "service":
             check_service(block.commands, folder, request.getfixturevalue("rabbit").uri)
+        elif kind == "terminal":
+            if "export AMQP_URI" not in page.read_text():
+                terminals.environment["AMQP_URI"] = request.getfixturevalue("rabbit").uri
+            terminals.play(rest, block.code)
         else:
             run_block(block, page, namespace, folder)
 
@@ -84,6 +115,9 @@ def run_block(block, page, namespace, folder):
     if kind == "file":
         (folder / rest).write_text(block.code)
         importlib.invalidate_caches()
+    elif kind == "part":
+        path = rest.removeprefix("of ")
+        assert block.code in (ROOT / path).read_text(), f"{path} has no such lines"
     elif block.mark == "command":
         check_commands(block, folder)
     elif block.language == "python":
@@ -144,7 +178,7 @@ def environment():
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_configurations_are_accepted(page):
     for block in blocks_of(page):
-        if block.language == "yaml":
+        if block.language == "yaml" and not block.mark.startswith("part of "):
             Settings.from_mapping(parse_config(block.code, {}, source=page.name))
 
 
@@ -152,7 +186,9 @@ def test_configurations_are_accepted(page):
 def test_marks_are_known_and_belong_to_a_block(page):
     marks = re.findall(r"<!-- test: (.*?) -->", page.read_text())
     assert [mark for mark in marks if mark] == [block.mark for block in blocks_of(page) if block.mark]
-    assert all(re.fullmatch(r"file [\w.]+|other side|service|command", mark) for mark in marks)
+    assert all(
+        re.fullmatch(r"file [\w.]+|part of [\w./]+|other side|service|command|terminal \w+", mark) for mark in marks
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -195,3 +231,26 @@ def test_every_page_is_in_the_contents() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         if page.name != "index.md":
             assert str(page.relative_to(ROOT / "docs").with_suffix("")) in index
+
+
+def test_the_unit_of_the_tutorial_leaves_the_services_the_time_that_they_need() -> None:
+    blocks = blocks_of(ROOT / "docs" / "tutorial.md")
+    codes = {block.mark: block.code for block in blocks}
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(codes["file shop.service"])
+    settings = Settings.from_mapping(parse_config(codes["file config.yaml"], {}, source="config.yaml"))
+    assert float(unit["Service"]["TimeoutStopSec"]) > settings.shutdown_timeout + STOP_MARGIN
+    program, *arguments = unit["Service"]["ExecStart"].split()
+    assert Path(program).name == "micro-framework"
+    typed = f"micro-framework {' '.join(arguments)} "
+    assert any(command.startswith(typed) for block in blocks for command in block.commands)
+
+
+def test_the_image_for_kubernetes_runs_what_the_pods_run() -> None:
+    codes = {block.mark: block.code for block in blocks_of(ROOT / "docs" / "howto-kubernetes.md")}
+    command = json.loads(codes["file Dockerfile"].splitlines()[-1].removeprefix("CMD "))
+    manifests = yaml.safe_load_all((ROOT / "examples" / "kubernetes" / "deployment.yaml").read_text())
+    (deployment,) = [each for each in manifests if each["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == command

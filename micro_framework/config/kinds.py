@@ -35,6 +35,24 @@ LONGEST_NAME = 255
 """Bytes of an AMQP short string."""
 
 
+TLS_OPTIONS = (
+    "ca_certs",
+    "cert_reqs",
+    "certfile",
+    "ciphers",
+    "context",
+    "do_handshake_on_connect",
+    "keyfile",
+    "server_hostname",
+    "server_side",
+    "ssl_version",
+    "suppress_ragged_eofs",
+    "tls_maximum_version",
+    "tls_minimum_version",
+)
+"""What py-amqp takes; it fails at each attempt to connect for any other."""
+
+
 class UnfitError(Exception):
     """A value is not what its key expects; the text, if any, says more than the key's `Kind` does."""
 
@@ -150,7 +168,17 @@ def dict_config(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_ssl(value: object) -> Mapping[str, Any] | bool:
-    return value if isinstance(value, bool) else read_mapping(value)
+    if isinstance(value, bool):
+        return value
+    options = read_mapping(value)
+    for option in options:
+        if option not in TLS_OPTIONS:
+            near = nearest(option, TLS_OPTIONS)
+            raise UnfitError(f"there is no option {option!r}" + (f"; did you mean {near!r}?" if near else ""))
+    required = options.get("cert_reqs")
+    if required is not None and required not in (0, 1, 2):
+        raise UnfitError("cert_reqs is 2 for a certificate that is checked, or 0 for one that is not")
+    return options
 
 
 def read_uri(value: object) -> str:

@@ -22,6 +22,7 @@ FIT = [
     (kinds.name, "x" * 255, "x" * 255),
     (kinds.ssl, True, True),
     (kinds.ssl, {"ca_certs": "x"}, {"ca_certs": "x"}),
+    (kinds.ssl, {"cert_reqs": 2, "server_hostname": None}, {"cert_reqs": 2, "server_hostname": None}),
     (kinds.uri, "memory://", "memory://"),
     (kinds.logging, {}, {"version": 1, "disable_existing_loggers": False}),
     (
@@ -62,6 +63,8 @@ UNFIT = [
     (kinds.free_mapping, []),
     (kinds.free_mapping, {1: 2}),
     (kinds.ssl, "yes"),
+    (kinds.ssl, {"ca_cert": "x"}),
+    (kinds.ssl, {"cert_reqs": "CERT_REQUIRED"}),
     (kinds.logging, "INFO"),
     (kinds.uri, "redis://h"),
 ]

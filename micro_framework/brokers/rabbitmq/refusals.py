@@ -18,6 +18,12 @@ AWAY = re.compile(r"home node .* is down or inaccessible", re.IGNORECASE)
 OVERDUE = re.compile(r"delivery acknowledgement.* timed out.*?(\d+) ms", re.IGNORECASE)
 """How RabbitMQ closes a channel on which a delivery was kept for longer than its ``consumer_timeout``."""
 
+OTHER_NAME = (62, 64)
+"""OpenSSL's codes for a certificate of another host name, or of another address."""
+CERTIFICATE_WANTED = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+"""What a broker says to a client that shows no certificate."""
+UNUSABLE_FILE = re.compile(r"PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH")
+"""What OpenSSL says of our own certificates and keys."""
 NO_TLS = ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
 """OpenSSL's reasons when the other side answers in clear."""
 DECLARING = (40, 50)
@@ -65,12 +71,29 @@ def refusal_for(error: BaseException, address: Address) -> BrokerRefused | None:
 
 
 def tls_refusal(error: BaseException, address: Address) -> str | None:
-    if isinstance(error, ssl.SSLCertVerificationError):
+    if isinstance(error, FileNotFoundError | IsADirectoryError) or (
+        isinstance(error, ssl.SSLError) and UNUSABLE_FILE.search(str(error))
+    ):
         return (
-            f"the certificate of {address} was not accepted: {error.verify_message}; expected one that a known "
-            "authority signed for this host name; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
+            f"a file that AMQP_SSL names for {address} cannot be used: {readable(error)}; expected ca_certs and "
+            "certfile to be certificates and keyfile the key of certfile, as PEM, with paths from the current directory"
         )
-    if isinstance(error, ssl.SSLError) and getattr(error, "reason", None) in NO_TLS:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in OTHER_NAME:
+            fix = (
+                "for this host; name in AMQP_URI a host that it is for, or the name that counts instead: "
+                "AMQP_SSL: {server_hostname: ...}"
+            )
+        else:
+            fix = "that a known authority signed; name the authority with AMQP_SSL: {ca_certs: /path/to/ca.pem}"
+        return f"the certificate of {address} was not accepted: {error.verify_message.rstrip('.')}; expected one {fix}"
+    reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None
+    if reason == CERTIFICATE_WANTED:
+        return (
+            f"{address} wants a certificate of its clients too; name one that it accepts, with its key: "
+            "AMQP_SSL: {certfile: /path/to/client.pem, keyfile: /path/to/client.key}"
+        )
+    if reason in NO_TLS:
         return f"{address} does not speak TLS on that port; use its TLS port (often 5671), or amqp:// without AMQP_SSL"
     return None
 

@@ -53,6 +53,12 @@ def test_answers_that_will_not_change(error: amqp.AMQPError, words: str) -> None
     assert "amqp://joe@broker:5672/shop%20one" in str(refusal)
 
 
+def test_a_broker_that_wants_a_certificate_is_given_up_with_the_fix() -> None:
+    error = ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required")
+    error.reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+    assert "AMQP_SSL: {certfile" in str(refusal_for(error, HERE))
+
+
 @pytest.mark.parametrize(
     "error",
     [

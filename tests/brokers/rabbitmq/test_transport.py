@@ -116,6 +116,7 @@ def tls_node(certificate: Path) -> Iterator[tuple[RabbitMQNode, int]]:
     port = free_port()
     lines = [
         f"listeners.ssl.1 = 127.0.0.1:{port}",
+        f"listeners.ssl.2 = 127.0.0.2:{port}",
         f"ssl_options.cacertfile = {certificate}/cert.pem",
         f"ssl_options.certfile = {certificate}/cert.pem",
         f"ssl_options.keyfile = {certificate}/key.pem",
@@ -178,12 +179,39 @@ def test_large_bodies_travel_over_tls_in_both_directions_at_once(tls_doors: Door
 
 
 @pytest.mark.timeout(120)
-def test_a_certificate_nobody_knows_is_refused_with_the_fix(tls_node: tuple[RabbitMQNode, int]) -> None:
-    doors, diary = Doors(RabbitMQBroker(tls_uri(tls_node))), Diary()
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "name the authority with AMQP_SSL: {ca_certs"),
+        ({"ca_certs": "cert.pem", "server_hostname": "rabbit.example"}, "AMQP_SSL: {server_hostname"),
+        ({"ca_certs": "not-there.pem"}, "a file that AMQP_SSL names"),
+        ({"ca_certs": "cert.pem", "certfile": "key.pem"}, "a file that AMQP_SSL names"),
+    ],
+)
+def test_what_tls_does_not_accept_is_refused_with_the_fix(
+    tls_node: tuple[RabbitMQNode, int],
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(certificate)
+    doors, diary = Doors(RabbitMQBroker(tls_uri(tls_node), ssl=options or True)), Diary()
     doors.publisher(events=diary.events)
     diary.wait_for("refused")
-    assert "certificate" in str(diary.errors[0])
-    assert "AMQP_SSL" in str(diary.errors[0])
+    assert words in str(diary.errors[0])
+    doors.close()
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("host", "word"), [("127.0.0.1", "ready"), ("127.0.0.2", "refused")])
+def test_the_name_of_the_host_is_checked_if_that_is_asked_for(
+    tls_node: tuple[RabbitMQNode, int], certificate: Path, host: str, word: str
+) -> None:
+    options = {"ca_certs": str(certificate / "cert.pem"), "server_hostname": None}
+    doors, diary = Doors(RabbitMQBroker(tls_uri(tls_node).replace("127.0.0.1", host), ssl=options)), Diary()
+    doors.publisher(events=diary.events)
+    diary.wait_for(word)
     doors.close()
 
 
