@@ -164,7 +164,8 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_and_tests_named_are_there(page):
     for path, test in re.findall(r"`(?!application/|\.cache/)((?:[\w.]+/)+[\w.]*)(?:::(\w+))?`", page.read_text()):
-        found = next((base / path for base in (ROOT, ROOT / "micro_framework") if (base / path).exists()), None)
+        bases = (ROOT, ROOT / "micro_framework", page.parent)
+        found = next((base / path for base in bases if (base / path).exists()), None)
         assert found is not None, f"{page.name} names {path}"
         if test:
             assert re.search(rf"^def {test}\(", found.read_text(), re.MULTILINE), f"{page.name} names {path}::{test}"
