@@ -25,7 +25,11 @@ import pytest
 from micro_framework.config import Settings, parse_config
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "examples" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 DEADLINE = 20.0
 
 BLOCK = re.compile(
@@ -175,6 +179,14 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md" and page.name not in index]
     assert missing == []
+
+
+def test_every_example_is_in_the_table_with_a_command_that_its_page_gives():
+    folder = ROOT / "examples"
+    rows = re.findall(r"^\| \[([\w-]+)\]\((.+?)\) \|.*\| `(.+)` \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for _, page, command in rows:
+        assert command in (folder / page).read_text(), f"{page} does not give {command!r}"
 
 
 def test_the_readme_shows_the_first_example_as_it_is():
