@@ -19,9 +19,9 @@ from micro_framework.testing.broker_state import VHost
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "mixed_cluster"
 NAMEKO, OURS = "Nameko 3.0.0rc11", "micro_framework"
 STEPS = 8
-DEADLINE = 60.0
+DEADLINE = 120.0
 
-pytestmark = pytest.mark.timeout(180)  # beside other work, with two Namekos to start
+pytestmark = pytest.mark.timeout(300)  # beside other work, with two Namekos to start
 
 
 @contextmanager

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "django"
 SECONDS = 60.0
 WRITTEN_PORT = "8000"
+TEST_SECONDS = 300  # six interpreters that import Django, one after the other, on a machine with other work
 QUEUES = ("rpc-warehouse", "evt-shop-order_placed--warehouse.pack")
 
 
@@ -43,6 +44,7 @@ def project(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLE, tmp_path / "django", ignore=shutil.ignore_patterns("*.db", "__pycache__")))
 
 
+@pytest.mark.timeout(TEST_SECONDS)
 def test_the_readme_of_the_django_project_can_be_followed(project: Path, rabbit: VHost) -> None:
     variables = os.environ | {"AMQP_URI": rabbit.uri, "PYTHONPATH": str(ROOT)}
     done, port = [], ""

@@ -9,9 +9,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from kombu import Connection
 from kombu.exceptions import OperationalError
@@ -23,7 +25,7 @@ from micro_framework.testing.rabbitmq import RabbitMQNode, Watchdog
 
 FOLDER = Path(__file__).resolve().parent
 NAMEKO_2, NAMEKO_3, OURS = RUNTIMES = ("Nameko 2.14.1", "Nameko 3.0.0rc11", "micro_framework")
-START_SECONDS, STOP_SECONDS, CALL_SECONDS = 60.0, 15.0, 30.0
+START_SECONDS, STOP_SECONDS, CALL_SECONDS = 90.0, 15.0, 30.0
 LOST_SHOWN = 10
 
 SHARED = "evt-orders-placed--payments.charge"
@@ -217,6 +219,20 @@ def consumers(connection: Connection, queue: str) -> int:
             return 0
 
 
+class StopRequest:
+    """Handles SIGINT and SIGTERM: the first asks for an end and drops nothing that was read, the next one is fatal."""
+
+    def __init__(self) -> None:
+        self.made = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.made:
+            raise KeyboardInterrupt
+        self.made = True
+
+
 def run(services: Services, tally: Tally, seconds: float, patience: float) -> float:
     """Place orders, and wait until everything has arrived.
 
@@ -224,8 +240,8 @@ def run(services: Services, tally: Tally, seconds: float, patience: float) -> fl
         For how many seconds orders were placed: fewer than asked for after Ctrl-C.
     """
 
-    def show_until(end: float, *, may_finish: bool = False) -> None:
-        while (left := end - time.monotonic()) > 0 and (tally.lost or not may_finish):
+    def show_until(end: float, is_over: Callable[[], bool]) -> None:
+        while (left := end - time.monotonic()) > 0 and not is_over():
             for arrow in services.arrows(min(left, 0.5)):
                 tally.add(arrow)
                 print(f"{time.monotonic() - begin:6.2f} s  {arrow}", flush=True)
@@ -233,14 +249,11 @@ def run(services: Services, tally: Tally, seconds: float, patience: float) -> fl
 
     with RPCClient(services.uri, timeout=CALL_SECONDS) as rpc:
         rpc.orders.open()
-        begin = time.monotonic()
-        try:
-            show_until(begin + seconds)
-        except KeyboardInterrupt:
-            pass
+        begin, stop = time.monotonic(), StopRequest()
+        show_until(begin + seconds, lambda: stop.made)
         tally.orders = rpc.orders.close()
         taken = time.monotonic() - begin
-    show_until(time.monotonic() + patience, may_finish=True)
+    show_until(time.monotonic() + patience, lambda: not tally.lost)
     return taken
 
 

@@ -9,6 +9,7 @@ SECRET_KEY = "for this example only"
 DEBUG = True
 ROOT_URLCONF = "shop.urls"
 INSTALLED_APPS = ["orders"]
+TIME_ZONE = "UTC"
 USE_TZ = True
 DATABASES = {
     "default": {
