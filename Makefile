@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer (with venv) and make. Everything is made under .cache/; `make clean` removes it.
 #
 #   make demo        two services talking, live      (AMQP_URI=amqp://... runs it on RabbitMQ)
+#   make cluster     Nameko of both versions and micro_framework on one RabbitMQ  (ARGS="--seconds 60")
 #   make test        everything                      (ARGS="tests/wire -k naming" chooses; AMQP_URI=... uses that broker)
 #   make test-all    the same on every Python from 3.11 up that is installed
 #   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
@@ -12,7 +13,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak lint format bench bench-quick docs clean
+.PHONY: help demo cluster test test-all soak lint format bench bench-quick docs clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -22,6 +23,9 @@ help:
 
 demo:
 	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py run) && exec $$python -m micro_framework demo $(ARGS)
+
+cluster:
+	@python=$$($(FIND_PYTHON)) && exec $$python examples/mixed_cluster/run.py $(ARGS)
 
 test:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_tests.py $(ARGS)

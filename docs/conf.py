@@ -9,7 +9,14 @@ version = release = version_of("micro-framework")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md", "examples/*/README.md", "benchmarks/README.md"]
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "docs/**.md",
+    "examples/README.md",
+    "examples/*/README.md",
+    "benchmarks/README.md",
+]
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4

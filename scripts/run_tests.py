@@ -13,7 +13,7 @@ from pathlib import Path
 
 from environments import EXTENSIONS, NAMEKO_VERSIONS, ROOT, environment, say
 
-__all__ = ["main"]
+__all__ = ["ENVIRONMENT_VARIABLES", "main", "provide_broker"]
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHECKED = ("micro_framework", "compat/nameko_compat")
@@ -69,7 +69,7 @@ def provide_broker() -> None:
         install_server()
     else:
         raise SystemExit(
-            "the tests need RabbitMQ: install it (Debian, as root: apt-get install rabbitmq-server), name its "
+            "this needs RabbitMQ: install it (Debian, as root: apt-get install rabbitmq-server), name its "
             "folder in MF_RABBITMQ_HOME, or name a running broker in AMQP_URI"
         )
 

@@ -33,7 +33,11 @@ from micro_framework.supervisor import STOP_MARGIN
 from tests.terminals import Terminals
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/README.md"))]
+PAGES = [
+    *(ROOT / "README.md", ROOT / "examples" / "README.md"),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 DEADLINE = 20.0
 TERMINAL_SECONDS = 360
 
@@ -200,7 +204,8 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_and_tests_named_are_there(page):
     for path, test in re.findall(r"`(?!application/|\.cache/)((?:[\w.]+/)+[\w.]*)(?:::(\w+))?`", page.read_text()):
-        found = next((base / path for base in (ROOT, ROOT / "micro_framework") if (base / path).exists()), None)
+        bases = (ROOT, ROOT / "micro_framework", page.parent)
+        found = next((base / path for base in bases if (base / path).exists()), None)
         assert found is not None, f"{page.name} names {path}"
         if test:
             assert re.search(rf"^def {test}\(", found.read_text(), re.MULTILINE), f"{page.name} names {path}::{test}"
@@ -210,6 +215,14 @@ def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md" and page.name not in index]
     assert missing == []
+
+
+def test_every_example_is_in_the_table_with_a_command_that_its_page_gives():
+    folder = ROOT / "examples"
+    rows = re.findall(r"^\| \[([\w-]+)\]\((.+?)\) \|.*\| `(.+)` \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(path.name for path in folder.iterdir() if path.is_dir())
+    for _, page, command in rows:
+        assert command in (folder / page).read_text(), f"{page} does not give {command!r}"
 
 
 def test_the_readme_shows_the_first_example_as_it_is():
