@@ -244,6 +244,20 @@ def test_a_timer_ticks(config: dict[str, Any]) -> None:
         assert notes.next() == "tick"
 
 
+def test_a_timer_without_an_interval_ticks_again_and_again(config: dict[str, Any]) -> None:
+    notes = Notes()
+
+    class Ticking:
+        name = "ticking"
+
+        @timer(interval=0)
+        def tick(self) -> None:
+            notes("tick")
+
+    with run_services(config, Ticking):
+        assert notes.several(3) == ["tick"] * 3
+
+
 def test_events_are_dispatched_from_outside(config: dict[str, Any], outside: Outside) -> None:
     notes = Notes()
 
