@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import queue
 import threading
 import uuid
 from collections import defaultdict
@@ -14,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from nameko_compat.exceptions import deserialize
+from nameko_compat.green.queue import Queue
 
 __all__ = ["VirtualSocket", "WebSocketClient", "make_virtual_socket"]
 
@@ -33,9 +33,9 @@ class VirtualSocket:
     def __init__(self, send: Callable[[str], None]) -> None:
         self._send = send
         self._answers: dict[str, Future[Any]] = {}
-        self._events: defaultdict[str, queue.Queue[tuple[str, Any]]] = defaultdict(queue.Queue)
+        self._events: defaultdict[str, Queue] = defaultdict(Queue)
 
-    def get_event_queue(self, event_type: str) -> "queue.Queue[tuple[str, Any]]":
+    def get_event_queue(self, event_type: str) -> Queue:
         """The events of a type that have come and not been taken, each with its type."""
         return self._events[event_type]
 
@@ -43,9 +43,11 @@ class VirtualSocket:
         """The next event of a type: the type and its data.
 
         Raises:
-            queue.Empty: None has come within 30 s.
+            Empty: None has come within 30 s.
+            Timeout: One of eventlet's was due before.
         """
-        return self.get_event_queue(event_type).get(timeout=SECONDS)
+        found: tuple[str, Any] = self.get_event_queue(event_type).get(timeout=SECONDS)
+        return found
 
     def rpc(self, _method: str, **data: Any) -> Any:
         """Call a method; what it returned.

@@ -18,7 +18,7 @@ TESTS = """
     from nameko.rpc import RpcProxy, rpc
     from nameko.standalone.rpc import ServiceRpcProxy
     from nameko.web.handlers import http
-    from nameko.web.websocket import rpc as websocket_rpc
+    from nameko.web.websocket import WebSocketHubProvider, rpc as websocket_rpc
     from nameko.testing.services import dummy, entrypoint_hook, entrypoint_waiter, worker_factory
 
     class Orders:
@@ -72,6 +72,7 @@ TESTS = """
 
     class Web:
         name = "web"
+        hub = WebSocketHubProvider()
 
         @http("GET", "/orders/<int:number>")
         def order(self, request, number):
@@ -83,6 +84,11 @@ TESTS = """
                 raise LookupError("no number")
             return number * 2
 
+        @websocket_rpc
+        def join(self, socket_id):
+            self.hub.subscribe(socket_id, "all")
+            self.hub.broadcast("all", "joined", {"who": "me"})
+
     def test_the_web(container_factory, rabbit_config, web_config, web_session, websocket):
         container_factory(Web, {"FACTOR": 3}).start()
         assert web_session.get("/orders/7").text == "21"
@@ -90,6 +96,10 @@ TESTS = """
         assert socket.rpc("double", number=4) == 8
         with pytest.raises(RemoteError, match="no number"):
             socket.rpc("double", number=None)
+        socket.rpc("join")
+        assert socket.wait_for_event("joined") == ("joined", {"who": "me"})
+        with eventlet.Timeout(0.01, exception=False):
+            socket.wait_for_event("left")
 
     @pytest.mark.usefixtures("rabbit_config")
     def test_version_3_is_given_no_configuration(runner_factory, rabbit_uri):
