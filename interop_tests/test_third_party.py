@@ -23,6 +23,7 @@ from micro_framework.testing.broker_state import BrokerAdmin, VHost
 from micro_framework.testing.rabbitmq import free_port
 
 SECONDS = 30.0
+STOP_SECONDS = 10.0
 
 pytestmark = pytest.mark.timeout(300)  # the environment is made by the first test, if `make` has not made it
 
@@ -70,16 +71,26 @@ def redis_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Redis of the tests' own, which writes nothing."""
     port = free_port()
     options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path_factory.mktemp("redis"))]
-    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
-        try:
-            until = time.monotonic() + SECONDS
-            while not listens(port):
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.02)
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    try:
+        until, pause = time.monotonic() + SECONDS, threading.Event()
+        while not listens(port):
+            assert process.poll() is None, "redis-server ended at once"
+            assert time.monotonic() < until, f"redis-server does not listen after {SECONDS:g} s"
+            pause.wait(0.02)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Have a process stop, and kill it if it does not in time."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(STOP_SECONDS)
 
 
 def listens(port: int) -> bool:
@@ -154,13 +165,28 @@ def test_nameko_redis_hands_out_its_client(shop: Any) -> None:
     assert [shop.remember("tea"), shop.remember("tea"), shop.remember("milk")] == [1, 2, 1]
 
 
+def report_of(sentry: Sentry, method: str) -> dict[str, Any]:
+    """The next report; it must be of this method."""
+    report = sentry.received.get(timeout=SECONDS)
+    assert report["tags"]["method_name"] == method
+    assert report["logger"] == f"shop.{method}"
+    return report
+
+
 def test_nameko_sentry_reports_what_a_call_raised(shop: Any, sentry: Sentry) -> None:
     with pytest.raises(RemoteError, match="no such article"):
         shop.fail("no such article")
-    report = sentry.received.get(timeout=SECONDS)
-    assert report["tags"]["method_name"] == "fail"
-    assert report["logger"] == "shop.fail"
-    assert "LookupError 'no such article'" in report["message"]
+    assert "LookupError 'no such article'" in report_of(sentry, "fail")["message"]
+
+
+def test_nameko_sentry_reports_what_an_event_handler_raised(shop: Any, sentry: Sentry) -> None:
+    shop.lose("a parcel")
+    assert "LookupError 'a parcel'" in report_of(sentry, "lost")["message"]
+
+
+def test_nameko_sentry_reports_what_a_timer_raised(shop: Any, sentry: Sentry) -> None:
+    shop.let_tick_fail("too late")
+    assert "LookupError 'too late'" in report_of(sentry, "tick")["message"]
 
 
 def test_nameko_prometheus_counts_calls(shop: Any, service: ThirdParty) -> None:

@@ -222,6 +222,10 @@ class Entrypoint(Extension):
         """What the log says of a failed call beside its id; empty for nothing."""
         return ""
 
+    def comes_again(self, item: Any) -> bool:
+        """Whether an item that is handed back is not lost; if it would be, it is finished at the stop instead."""
+        return True
+
     def hand_back(self, item: Any) -> None:
         """The item was not run, or its run does not count: give it back to where it came from."""
 

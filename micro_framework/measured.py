@@ -80,6 +80,10 @@ class MeasuredJob:
         cell[WAIT_BUCKETS + bisect_left(BUCKETS, seconds)] += 1
         route.process(what)
 
+    def comes_again(self, item: Waiting) -> bool:
+        """Whether an item that is given back is not lost."""
+        return self.route.comes_again(item[0])
+
     def hand_back(self, item: Waiting) -> None:
         """Give it back without having run it."""
         self.route.tally.mine()[HANDED_BACK] += 1

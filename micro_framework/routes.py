@@ -257,6 +257,10 @@ class BoundRoute:
         """Queue an item for a worker."""
         self.spawner.submit(self, item)
 
+    def comes_again(self, item: Any) -> bool:
+        """Whether an item that is given back is not lost."""
+        return self.entrypoint.comes_again(item)
+
     def hand_back(self, item: Any) -> None:
         """Give an item back that no worker has run."""
         self.entrypoint.hand_back(item)

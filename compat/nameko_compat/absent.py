@@ -17,8 +17,6 @@ NOT_CALLED = "messages do not go through it here; a subclass that overrides it i
 ABSENT: Mapping[str, Mapping[str, str]] = {
     "amqp.publish": {
         "Publisher": f"{INTERNAL}; use nameko.messaging.Publisher, or micro_framework.standalone",
-        "get_connection": INTERNAL,
-        "get_producer": INTERNAL,
     },
     "containers": {"is_method": INTERNAL},
     "messaging": {
@@ -61,7 +59,6 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
     },
     "testing.pytest": {
         "fast_teardown": f"{INTERNAL}; nothing slows the end of a test down",
-        "get_message_from_queue": NOT_YET,
         "parse_config_option": INTERNAL,
         "pytest_configure": INTERNAL,
         "pytest_sessionstart": INTERNAL,
@@ -69,10 +66,7 @@ ABSENT: Mapping[str, Mapping[str, str]] = {
         "rabbit_ssl_config": NOT_YET,
         "rabbit_ssl_options": NOT_YET,
         "rabbit_ssl_uri": NOT_YET,
-        "rabbit_uri": f"{NOT_YET}; use amqp_uri",
         "vhost_pipeline": INTERNAL,
-        "web_session": NOT_YET,
-        "websocket": NOT_YET,
     },
     "testing.utils": {
         "ResourcePipeline": INTERNAL,
@@ -107,7 +101,6 @@ ABSENT_MODULES: Mapping[str, str] = {
     "cli.show_config": OWN_CLI,
     "cli.utils": OWN_CLI,
     "testing.rabbit": f"{NOT_YET}; micro_framework.testing has a client of RabbitMQ's management API",
-    "testing.websocket": NOT_YET,
     "utils.concurrency": f"{INTERNAL}, with threads",
 }
 """Modules below ``nameko`` that are not there, with all that is below them."""

@@ -71,6 +71,12 @@ class Adapter(Entrypoint):
         if not isinstance(item, Firing):
             super().settle(item, outcome)
 
+    def comes_again(self, item: Any) -> bool:
+        """What ``spawn_worker`` asked for nobody sends again; it is dropped only where its container is killed."""
+        if isinstance(item, Firing):
+            return bool(self.nameko_entrypoint.container.being_killed)
+        return super().comes_again(item)
+
     def hand_back(self, item: Any) -> None:
         """Give an item back that was not run; of what ``spawn_worker`` asked for, whoever waits for it is told."""
         if isinstance(item, Firing):

@@ -20,6 +20,7 @@ from micro_framework import extensions as own
 from micro_framework.calls import Attempt
 from micro_framework.retry import AsyncBackOff
 from nameko_compat.exceptions import IncorrectSignature
+from nameko_compat.green.timeout import wait_for
 
 __all__ = [
     "ENTRYPOINT_EXTENSIONS_ATTR",
@@ -168,7 +169,7 @@ class ProviderCollector:
     def wait_for_providers(self) -> None:
         """Wait until all have unregistered, at most for the container's ``SHUTDOWN_TIMEOUT``."""
         seconds = getattr(getattr(self, "container", None), "stop_seconds", 30.0)
-        if self._providers_registered and not self._last_provider_unregistered.wait(seconds):
+        if self._providers_registered and not wait_for(self._last_provider_unregistered.wait, seconds):
             logger.warning("%s: %s have not unregistered within %g s", self, self._providers, seconds)
 
     def stop(self) -> None:

@@ -26,6 +26,6 @@ def make_timing_logger(
         try:
             yield
         finally:
-            logger.log(level, msg + " in %ss", *args, f"{time.monotonic() - start:.{precision}f}")
+            logger.log(level, f"{msg} in %0.{precision}fs", *args, time.monotonic() - start)
 
     return log_time

@@ -7,12 +7,15 @@ from nameko_compat.extensions import Entrypoint
 
 __all__ = ["Timer", "timer"]
 
+SHORTEST = 0.001
+"""Seconds that stand for no interval at all."""
+
 
 class Timer(Entrypoint):
     """Calls the method every so many seconds, never while it still runs.
 
     Args:
-        interval: Seconds.
+        interval: Seconds; 0: again as soon as it has ended.
         eager: Whether to call it at the start too.
         options: ``expected_exceptions``, ``sensitive_arguments``.
     """
@@ -26,7 +29,7 @@ class Timer(Entrypoint):
 
     def route_entrypoint(self) -> Any:
         """What ticks."""
-        return TimerAdapter(self.interval, self.eager)
+        return TimerAdapter(self.interval or SHORTEST, self.eager)
 
 
 timer = Timer.decorator

@@ -7,6 +7,7 @@ import eventlet
 import nameko
 from nameko.events import EventDispatcher, event_handler
 from nameko.rpc import rpc
+from nameko.timer import timer
 from nameko.web.handlers import http
 from nameko_prometheus import PrometheusMetrics
 from nameko_redis import Redis
@@ -18,6 +19,7 @@ from sqlalchemy.orm import declarative_base
 
 Base = declarative_base(name="Base")
 TRACES = []
+FAILURES = []
 
 
 class Order(Base):
@@ -78,6 +80,23 @@ class Shop:
     @rpc
     def fail(self, why):
         raise LookupError(why)
+
+    @rpc
+    def lose(self, what):
+        self.dispatch("lost", what)
+
+    @event_handler("shop", "lost")
+    def lost(self, what):
+        raise LookupError(what)
+
+    @rpc
+    def let_tick_fail(self, why):
+        FAILURES.append(why)
+
+    @timer(interval=0.1)
+    def tick(self):
+        if FAILURES:
+            raise LookupError(FAILURES.pop())
 
     @rpc
     def traces(self):

@@ -30,6 +30,9 @@ class Job(Protocol):
     def process(self, item: Any) -> None:
         """Run it, in a worker. Does not raise."""
 
+    def comes_again(self, item: Any) -> bool:
+        """Whether an item that is given back is not lost; what does not come again is finished at the stop."""
+
     def hand_back(self, item: Any) -> None:
         """Give it back without having run it."""
 
@@ -51,7 +54,10 @@ class Spawner(Protocol):
         """Queue an item; never waits. Thread safe."""
 
     def finish_waiting(self) -> None:
-        """No more items come: what waits is finished (greedy) or handed back (otherwise). Returns at once."""
+        """No more items come: what waits is finished (greedy) or handed back (otherwise). Returns at once.
+
+        What does not come again (`Job.comes_again`) is finished in either mode.
+        """
 
     def stop(self, deadline: float) -> list[str]:
         """End the workers once they are idle; `finish_waiting` comes first.

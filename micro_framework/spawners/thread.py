@@ -87,9 +87,13 @@ class ThreadSpawner:
         self.jobs.put((job, item))
 
     def finish_waiting(self) -> None:
-        """Hand back what waits, unless greedy; then let every worker end after its last job."""
+        """Hand back what waits and comes again, unless greedy; then let every worker end after its last job."""
         if not self.greedy:
-            self.hand_back_waiting()
+            for job, item in tuple(iter(self.take_waiting, None)):
+                if job.comes_again(item):
+                    hand_back(job, item)
+                else:
+                    self.submit(job, item)
         for _ in self.threads:
             self.jobs.put(None)
 

@@ -259,6 +259,39 @@ def test_a_managed_thread_that_fails_kills_the_container(config: dict[str, Any])
     container.stop()
 
 
+@pytest.mark.parametrize("ending", ["stop", "kill"])
+def test_calls_that_wait_for_a_worker_run_before_the_stop_and_not_when_killed(
+    config: dict[str, Any], ending: str
+) -> None:
+    notes, entered, may_end = Notes(), threading.Event(), threading.Event()
+
+    class Orders:
+        name = "orders"
+
+        @fired(notes)
+        def handle(self, argument: str) -> str:
+            entered.set()
+            assert may_end.wait(SECONDS)
+            return argument
+
+    container = ServiceContainer(Orders, {**config, "max_workers": 1})
+    container.start()
+    for argument in ("first", "second"):
+        entrypoint_of(container).fire(argument)
+    assert entered.wait(SECONDS)
+    stopping = threading.Thread(target=getattr(container, ending))
+    stopping.start()
+    if ending == "kill":
+        was_not_run = notes.next()
+        assert (was_not_run[0], was_not_run[1]) == ("handle_result", None)
+        assert "was not run" in was_not_run[2]
+    may_end.set()
+    stopping.join(SECONDS)
+    if ending == "stop":
+        results = [note[1] for note in notes.several(3) if note[0] == "handle_result"]
+        assert results == ["first", "second"]
+
+
 def test_what_an_extension_raises_at_the_start_is_raised_by_it(config: dict[str, Any]) -> None:
     class Failing(DependencyProvider):
         def setup(self) -> None:

@@ -18,6 +18,7 @@ from nameko_compat.extensions import (
     is_extension,
     iter_extensions,
 )
+from nameko_compat.green.timeout import Timeout
 from nameko_compat.messaging import Consumer
 from nameko_compat.rpc import Rpc
 from nameko_compat.timer import Timer
@@ -85,6 +86,13 @@ def test_a_collector_waits_for_its_providers(caplog: pytest.LogCaptureFixture) -
     caplog.clear()
     collector.stop()
     assert caplog.text == ""
+
+
+def test_a_green_timeout_ends_the_wait_for_providers() -> None:
+    collector = ProviderCollector()
+    collector.register_provider("one")
+    with pytest.raises(Timeout), Timeout(0):
+        collector.stop()
 
 
 def test_a_decorator_leaves_the_function_as_it_is() -> None:

@@ -1,5 +1,6 @@
 """Nameko's RPC, events, queues, timers and context data by their Python names, among services hosted here."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from kombu import Exchange, Queue
 
 from micro_framework.exceptions import CallsAbandoned
 from nameko_compat import config as process_config
+from nameko_compat.amqp.publish import UndeliverableMessage
 from nameko_compat.contextdata import ContextDataProvider, Language
 from nameko_compat.dependency_providers import Config
 from nameko_compat.events import (
@@ -244,6 +246,20 @@ def test_a_timer_ticks(config: dict[str, Any]) -> None:
         assert notes.next() == "tick"
 
 
+def test_a_timer_without_an_interval_ticks_again_and_again(config: dict[str, Any]) -> None:
+    notes = Notes()
+
+    class Ticking:
+        name = "ticking"
+
+        @timer(interval=0)
+        def tick(self) -> None:
+            notes("tick")
+
+    with run_services(config, Ticking):
+        assert notes.several(3) == ["tick"] * 3
+
+
 def test_events_are_dispatched_from_outside(config: dict[str, Any], outside: Outside) -> None:
     notes = Notes()
 
@@ -260,6 +276,12 @@ def test_events_are_dispatched_from_outside(config: dict[str, Any], outside: Out
         assert notes.next() == 1
         event_dispatcher(uri=config["AMQP_URI"])("anybody", "called", 2)
         assert notes.next() == 2
+
+
+def test_a_mandatory_event_that_nobody_handles_is_undeliverable(config: dict[str, Any], outside: Outside) -> None:
+    with pytest.raises(UndeliverableMessage, match=r"anybody\.events"):
+        event_dispatcher(config, mandatory=True)("anybody", "called", 1)
+    gc.collect()  # the error holds frames, and these the dispatcher, whose connection closes with its end
 
 
 def test_version_3_takes_the_configuration_from_the_process(config: dict[str, Any], outside: Outside) -> None:

@@ -29,6 +29,9 @@ class Recorder:
         self.work(item)
         self.processed.put(item)
 
+    def comes_again(self, item: Any) -> bool:
+        return True
+
     def hand_back(self, item: Any) -> None:
         self.handed_back.append(item)
 
@@ -110,6 +113,22 @@ def test_what_waits_at_the_stop(gate: Gate, greedy: bool, processed: list[str], 
     assert spawner.stop(soon()) == []
     assert job.done(len(processed)) == processed
     assert job.processed.empty()
+
+
+def test_what_would_not_come_again_is_finished_at_the_stop(gate: Gate) -> None:
+    class Partly(Recorder):
+        def comes_again(self, item: Any) -> bool:
+            return bool(item != "b")
+
+    job, spawner = Partly(gate), started()
+    for item in "abc":
+        spawner.submit(job, item)
+    gate.wait_entered()
+    spawner.finish_waiting()
+    assert job.handed_back == ["c"]
+    gate.open.set()
+    assert spawner.stop(soon()) == []
+    assert job.done(2) == ["a", "b"]
 
 
 @pytest.mark.parametrize(("greedy", "abandoned"), [(False, 1), (True, 3)])

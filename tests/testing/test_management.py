@@ -91,5 +91,5 @@ def test_namekos_pytest_fixtures_work_with_it(node: RabbitMQNode, tmp_path: Path
     before = set(node.vhosts())
     management = node.management_uri  # type: ignore[attr-defined]
     output = run_tests(tmp_path, f"--amqp-uri={node.uri}", f"--rabbit-api-uri={management}")
-    assert "4 passed" in output, output
+    assert "7 passed" in output, output
     assert set(node.vhosts()) == before

@@ -1,3 +1,5 @@
-"""What Nameko has of AMQP in packages of its own; here only what services catch."""
+"""What Nameko has of AMQP in packages of its own; here only what services and tests use."""
 
-__all__: list[str] = []
+from nameko_compat.amqp.publish import UndeliverableMessage, get_connection, get_producer
+
+__all__ = ["UndeliverableMessage", "get_connection", "get_producer"]

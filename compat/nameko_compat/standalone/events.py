@@ -5,7 +5,9 @@ from typing import Any
 
 from kombu.entity import PERSISTENT_DELIVERY_MODE, Exchange
 
+from micro_framework.exceptions import Unroutable
 from micro_framework.standalone import EventProducer
+from nameko_compat.amqp.publish import UndeliverableMessage
 from nameko_compat.refusals import refuse_options
 from nameko_compat.standalone.rpc import CONNECTION_OPTIONS
 from nameko_compat.versions import chosen_config, split_config
@@ -54,6 +56,9 @@ def event_dispatcher(*args: Any, **options: Any) -> Callable[[str, str, Any], No
         if producer is None:
             fresh = EventProducer(service_name, given, confirm_publish=confirm, mandatory=mandatory)
             producer = producers.setdefault(service_name, fresh)
-        producer(event_type, event_data)
+        try:
+            producer(event_type, event_data)
+        except Unroutable as error:
+            raise UndeliverableMessage(*error.args) from error
 
     return dispatch

@@ -4,34 +4,46 @@ Without ``--amqp-uri`` a test that asks for a broker gets the embedded one, of i
 own on that RabbitMQ, which needs the management plugin (``--rabbit-api-uri``).
 """
 
+import contextlib
 import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest.mock import MagicMock, patch
+from urllib.parse import urljoin
 
 import pytest
 
 from micro_framework.testing.management import ManagementAdmin
+from nameko_compat import config as process_config
 from nameko_compat.absent import refusing
+from nameko_compat.amqp.publish import get_connection
 from nameko_compat.constants import AMQP_URI_CONFIG_KEY, WEB_SERVER_CONFIG_KEY
 from nameko_compat.containers import ServiceContainer, get_container_cls
 from nameko_compat.runners import ServiceRunner
 from nameko_compat.testing.utils import find_free_port
+from nameko_compat.testing.websocket import VirtualSocket, make_virtual_socket
 from nameko_compat.versions import split_config
 
 __all__ = [
     "amqp_uri",
     "container_factory",
     "empty_config",
+    "get_message_from_queue",
+    "kept_config",
     "mock_container",
     "predictable_call_ids",
     "pytest_addoption",
     "rabbit_config",
+    "rabbit_uri",
     "runner_factory",
     "web_config",
     "web_config_port",
+    "web_session",
+    "websocket",
 ]
+
+CLOSE_SECONDS = 10.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,9 +65,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def empty_config() -> dict[str, Any]:
-    """A configuration with nothing in it."""
-    return {}
+def kept_config() -> Iterator[None]:
+    """Puts ``nameko.config`` back as it was, in whatever order the fixtures that change it end."""
+    with process_config.patch({}):
+        yield
+
+
+@pytest.fixture
+def empty_config(kept_config: None) -> Iterator[dict[str, Any]]:
+    """A configuration with nothing in it; ``nameko.config`` is empty meanwhile."""
+    with process_config.patch({}, clear=True):
+        yield {}
 
 
 @pytest.fixture
@@ -70,16 +90,26 @@ def mock_container() -> Any:
 
 
 @pytest.fixture
-def rabbit_config(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """A configuration with a broker of the test's own."""
+def rabbit_config(request: pytest.FixtureRequest, kept_config: None) -> Iterator[dict[str, Any]]:
+    """A configuration with a broker of the test's own; ``nameko.config`` names that meanwhile."""
     uri = request.config.getoption("RABBIT_AMQP_URI")
     if uri is None:
-        yield {AMQP_URI_CONFIG_KEY: f"memory://{uuid.uuid4().hex}"}
+        chosen = {AMQP_URI_CONFIG_KEY: f"memory://{uuid.uuid4().hex}"}
+        with process_config.patch(chosen):
+            yield chosen
         return
     admin = ManagementAdmin(uri, request.config.getoption("RABBIT_API_URI"))
     vhost = admin.vhost()
-    yield {AMQP_URI_CONFIG_KEY: vhost.uri, "vhost": vhost.name, "username": admin.user}
+    with process_config.patch({AMQP_URI_CONFIG_KEY: vhost.uri}):
+        yield {AMQP_URI_CONFIG_KEY: vhost.uri, "vhost": vhost.name, "username": admin.user}
     admin.delete_vhost(vhost.name)
+
+
+@pytest.fixture
+def rabbit_uri(rabbit_config: Mapping[str, Any]) -> str:
+    """As `amqp_uri`."""
+    uri: str = rabbit_config[AMQP_URI_CONFIG_KEY]
+    return uri
 
 
 @pytest.fixture
@@ -90,38 +120,78 @@ def amqp_uri(rabbit_config: Mapping[str, Any]) -> str:
 
 
 @pytest.fixture
-def container_factory() -> Iterator[Callable[..., Any]]:
-    """Makes containers, ``container_factory(service_cls, config)``, and kills them at the end."""
-    made: list[Any] = []
+def get_message_from_queue(amqp_uri: str) -> Callable[..., Any]:
+    """Takes a message from a queue: ``get_message_from_queue(name, ack=True, block=True, timeout=1, accept=None)``.
 
-    def make(service_cls: type, config: Mapping[str, Any] | None = None) -> Any:
-        given = () if config is None else (config,)
-        made.append(get_container_cls(config)(service_cls, *given))
-        return made[-1]
+    Needs RabbitMQ (``--amqp-uri``).
+    """
 
-    yield make
-    for container in made:
-        container.kill()
-        container.stop()
+    def get(name: str, ack: bool = True, block: bool = True, timeout: float = 1, accept: Any = None) -> Any:
+        # A channel of its own: what the consumer was given besides goes back when that is closed.
+        with get_connection(amqp_uri) as connection, connection.channel() as channel:
+            waiting = connection.SimpleQueue(name, channel=channel)
+            if accept is not None:
+                waiting.consumer.accept = accept
+            message = waiting.get(block=block, timeout=timeout)
+            if ack:
+                message.ack()
+            else:
+                message.requeue()
+            return message
+
+    return get
+
+
+class Made:
+    """What a factory has made, and the changes of ``nameko.config`` for it; all undone at the end, the last first."""
+
+    def __init__(self) -> None:
+        self.undo = contextlib.ExitStack()
+
+    def chosen(self, config: Mapping[str, Any] | None) -> tuple[Mapping[str, Any], ...]:
+        """The configuration for the next: what was given, besides what ``nameko.config`` holds already (3.x)."""
+        if not config:
+            return () if config is None else (config,)
+        whole = config if process_config.keys() <= config.keys() else {**process_config, **config}
+        self.undo.enter_context(process_config.patch(config))
+        return (whole,)
+
+    def keep(self, made: Any) -> None:
+        """Kill it at the end."""
+        self.undo.callback(made.stop)
+        self.undo.callback(made.kill)
 
 
 @pytest.fixture
-def runner_factory() -> Iterator[Callable[..., ServiceRunner]]:
+def container_factory(kept_config: None) -> Iterator[Callable[..., Any]]:
+    """Makes containers, ``container_factory(service_cls, config)``, and kills them at the end."""
+    made = Made()
+
+    def make(service_cls: type, config: Mapping[str, Any] | None = None) -> Any:
+        given = made.chosen(config)
+        container = get_container_cls(*given)(service_cls, *given)
+        made.keep(container)
+        return container
+
+    with made.undo:
+        yield make
+
+
+@pytest.fixture
+def runner_factory(kept_config: None) -> Iterator[Callable[..., ServiceRunner]]:
     """Makes runners, ``runner_factory(config, *services)``, and kills them at the end."""
-    made: list[ServiceRunner] = []
+    made = Made()
 
     def make(*args: Any) -> ServiceRunner:
         config, services = split_config(args)
-        runner = ServiceRunner(config if len(services) < len(args) else None)
+        runner = ServiceRunner(*made.chosen(config if len(services) < len(args) else None))
         for service in services:
             runner.add_service(service)
-        made.append(runner)
+        made.keep(runner)
         return runner
 
-    yield make
-    for runner in made:
-        runner.kill()
-        runner.stop()
+    with made.undo:
+        yield make
 
 
 @pytest.fixture
@@ -137,16 +207,50 @@ def predictable_call_ids() -> Iterator[Any]:
 
 
 @pytest.fixture
-def web_config(empty_config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with a free port for the web server."""
-    empty_config[WEB_SERVER_CONFIG_KEY] = f"127.0.0.1:{find_free_port()}"
-    return empty_config
+def web_config(request: pytest.FixtureRequest, kept_config: None) -> Iterator[dict[str, Any]]:
+    """A configuration with a free port for the web server, which ``nameko.config`` names meanwhile.
+
+    The very one of ``empty_config``, if the test uses both (2.x).
+    """
+    named = "empty_config" in request.fixturenames
+    chosen: dict[str, Any] = request.getfixturevalue("empty_config") if named else {}
+    chosen[WEB_SERVER_CONFIG_KEY] = f"127.0.0.1:{find_free_port()}"
+    with process_config.patch(chosen):
+        yield chosen
 
 
 @pytest.fixture
 def web_config_port(web_config: Mapping[str, Any]) -> int:
     """That port."""
     return int(web_config[WEB_SERVER_CONFIG_KEY].rpartition(":")[2])
+
+
+@pytest.fixture
+def web_session(web_config_port: int) -> Iterator[Any]:
+    """A session of requests whose paths are the web server's: ``web_session.get("/orders/1")``. Needs requests."""
+    requests = pytest.importorskip("requests", reason="the fixture web_session needs requests: pip install requests")
+
+    class WebSession(requests.Session):  # type: ignore[misc, name-defined]
+        def request(self, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+            return super().request(method, urljoin(f"http://127.0.0.1:{web_config_port}/", url), *args, **kwargs)
+
+    with WebSession() as session:
+        yield session
+
+
+@pytest.fixture
+def websocket(web_config_port: int) -> Iterator[Callable[[], VirtualSocket]]:
+    """Opens connections to the web server: ``ws = websocket()``, ``ws.rpc("method", name=value)``."""
+    with contextlib.ExitStack() as opened:
+
+        def make() -> VirtualSocket:
+            client, wait_until_open = make_virtual_socket("127.0.0.1", web_config_port)
+            thread = client.start()
+            opened.callback(thread.join, CLOSE_SECONDS)
+            opened.callback(client.close)
+            return wait_until_open()
+
+        yield make
 
 
 __getattr__ = refusing(__name__)

@@ -2,8 +2,8 @@
 
 import functools
 import itertools
-import time
 from collections.abc import Callable
+from time import sleep
 from typing import Any
 
 __all__ = ["RetryDelay", "retry"]
@@ -69,6 +69,6 @@ def retry(
             except for_exceptions:
                 if max_attempts is not None and next(attempts) >= max_attempts:
                     raise
-                time.sleep(pauses.next())
+                sleep(pauses.next())
 
     return wrapper
