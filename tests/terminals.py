@@ -48,9 +48,12 @@ EACH_TIME_ANOTHER = {
 }
 KEPT = ("uuid", "id", "broker", "web")
 VARIABLE = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in EACH_TIME_ANOTHER.items()))
-SHELL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp('sh', ['sh', '-c', sys.argv[1]])"
-)
+SHELL = """
+import fcntl, os, signal, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run in the background may have been told to ignore it
+os.execvp("sh", ["sh", "-c", sys.argv[1]])
+"""
 """Makes its standard input the terminal of the session, so that Ctrl-C is what it is at a keyboard."""
 
 
