@@ -16,7 +16,7 @@ from micro_framework.brokers.port import Confirmation, Delivery, Door, DoorEvent
 from micro_framework.config import Settings
 from micro_framework.exceptions import BrokerError, PublishError
 
-__all__ = ["Errand"]
+__all__ = ["CONNECT_SECONDS", "Errand"]
 
 CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 5.0
@@ -42,9 +42,11 @@ class Errand:
     Args:
         settings: How to reach the broker, and ``PUBLISH_TIMEOUT``.
         name: What the connections are called.
+        patience: Seconds that each may take to connect.
     """
 
-    def __init__(self, settings: Settings, name: str) -> None:
+    def __init__(self, settings: Settings, name: str, patience: float = CONNECT_SECONDS) -> None:
+        self.patience = patience
         self.broker = broker_for(settings)
         self.seconds = settings.publish_timeout
         self.browser = self.broker.browser(name)
@@ -78,18 +80,18 @@ class Errand:
 
         Raises:
             BrokerRefused: The broker gave an answer that will not change.
-            BrokerError: Not within ten seconds.
+            BrokerError: It took too long.
         """
         refusals: list[BrokerError] = []
         door.start(DoorEvents(on_refused=refusals.append))
-        if door.wait_ready(time.monotonic() + CONNECT_SECONDS):
+        if door.wait_ready(time.monotonic() + self.patience):
             return
         # A door that is refused says so a moment after its waiting has ended.
         door.stop(time.monotonic() + CLOSE_SECONDS)
         if refusals:
             raise refusals[0]
         reason = f": {self.warning.text}" if self.warning.text else ""
-        raise BrokerError(f"no connection to {self.broker.description} within {CONNECT_SECONDS:g} s{reason}")
+        raise BrokerError(f"no connection to {self.broker.description} within {self.patience:g} s{reason}")
 
     def deadline(self) -> float:
         """When an answer is given up."""

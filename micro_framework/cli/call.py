@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
 from micro_framework.cli.options import configured, read_json_option, with_broker, with_config
 from micro_framework.exceptions import MicroFrameworkError, RemoteError
+
+if TYPE_CHECKING:
+    from micro_framework.brokers.errand import Errand
 
 __all__ = ["call", "emit"]
 
@@ -53,8 +56,19 @@ def call_once(
     """Make one call on a connection of its own."""
     from micro_framework.standalone import RPCClient
 
-    with RPCClient(config, timeout=timeout) as rpc:
+    with reached(config, timeout), RPCClient(config, timeout=timeout) as rpc:
         return rpc[service][method](*args, **kwargs)
+
+
+def reached(config: Mapping[str, Any], timeout: float | None) -> "Errand":
+    """The broker, found to be there before anything is sent: a service waits for it, a command says that it is not.
+
+    While it is entered, what connections warn of is not printed: the command's own message tells it.
+    """
+    from micro_framework.brokers.errand import CONNECT_SECONDS, Errand
+    from micro_framework.config import Settings
+
+    return Errand(Settings.from_mapping(config), "command", min(CONNECT_SECONDS, timeout or CONNECT_SECONDS))
 
 
 def split_arguments(given: Any) -> tuple[list[Any], dict[str, Any]]:
@@ -102,5 +116,5 @@ def emit_once(config: Mapping[str, Any], service: str, event: str, payload: Any,
     """Dispatch one event on a connection of its own."""
     from micro_framework.standalone import EventProducer
 
-    with EventProducer(service, config, mandatory=mandatory) as dispatch:
+    with reached(config, None), EventProducer(service, config, mandatory=mandatory) as dispatch:
         dispatch(event, payload)

@@ -52,10 +52,9 @@ def test_an_original_whose_copy_reaches_no_queue_goes_back(errand, outside):
     assert [each.body for each in outside.take_all(HERE)] == [body_of(number) for number in range(3)]
 
 
-def test_where_no_broker_answers_it_says_so_in_time(monkeypatch):
-    monkeypatch.setattr("micro_framework.brokers.errand.CONNECT_SECONDS", 0.3)
+def test_where_no_broker_answers_it_says_so_in_time():
     settings = Settings.from_mapping({"AMQP_URI": f"amqp://user:secret@127.0.0.1:{free_port()}/"})
-    with pytest.raises(BrokerError, match="no connection to amqp://user@") as failed, Errand(settings, "errand"):
+    with pytest.raises(BrokerError, match="no connection to amqp://user@") as failed, Errand(settings, "errand", 0.3):
         raise AssertionError("it opened")
     assert "refused" in str(failed.value).lower()
     assert "secret" not in str(failed.value)

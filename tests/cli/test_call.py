@@ -2,6 +2,8 @@
 
 import json
 import queue
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import CliRunner, Result
 from micro_framework.amqp.entrypoints import EventListener, RPCListener
 from micro_framework.cli import main
 from micro_framework.testing import running
+from micro_framework.testing.rabbitmq import free_port
 
 SECONDS = 40
 
@@ -95,3 +98,16 @@ def test_a_mandatory_event_that_nobody_hears_fails(amqp_uri: str) -> None:
     done = invoke("emit", "shop", "sold", "--mandatory", "--broker", amqp_uri)
     assert done.exit_code == 1
     assert "Unroutable" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["call", "orders", "get", "--timeout", "0.5"], ["emit", "orders", "made"]])
+def test_a_broker_that_is_not_there_is_one_message_and_nothing_else(
+    command: list[str],
+) -> None:
+    uri = f"amqp://guest:s3cret@127.0.0.1:{free_port()}"
+    arguments = [sys.executable, "-m", "micro_framework", *command, "--broker", uri]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: BrokerError: no connection to amqp://guest@127.0.0.1")
+    assert "refused" in line
