@@ -13,19 +13,17 @@ is set up in each and started where the supervisor says.
 """
 
 import logging
-import logging.config
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from micro_framework.assembly import Declared, RunnerContext, assemble
 from micro_framework.clock import Clock, SystemClock
 from micro_framework.config import Settings
-from micro_framework.copies import Copy, end_unguarded
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
@@ -34,12 +32,14 @@ from micro_framework.metrics.tallies import Tallies
 from micro_framework.observe.health import Stage
 from micro_framework.observe.opening import server_for
 from micro_framework.observed import ServicesView
-from micro_framework.parcels import pack, unpack
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
 from micro_framework.spawners.base import Spawner
 from micro_framework.spawners.main_module import end_reading
-from micro_framework.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from micro_framework.copies import Copy
+    from micro_framework.supervisor import Supervisor
 
 __all__ = ["Runner", "RunnerContext", "run_copy"]
 
@@ -125,6 +125,11 @@ class Runner:
 
     def start_copies(self) -> None:
         """Run copies of this runner in processes of their own until told to stop."""
+        # Here, because a service without copies starts sooner without it.
+        from micro_framework.copies import end_unguarded
+        from micro_framework.parcels import pack
+        from micro_framework.supervisor import Supervisor
+
         end_unguarded()
         with self.transition:
             self.take()
@@ -142,7 +147,7 @@ class Runner:
         problem = f"PROCESSES is {self.settings.processes}, and {reason}"
         return ConfigError("the configuration cannot be used", [problem])
 
-    def start_as(self, copy: Copy) -> None:
+    def start_as(self, copy: "Copy") -> None:
         """Run as one of several copies, in this process, until told to stop.
 
         Raises:
@@ -291,6 +296,8 @@ class Runner:
         """Apply ``LOGGING``, if it is given; without it logging is the user's own affair."""
         if self.settings.logging is None:
             return
+        import logging.config  # here, because it costs every start
+
         try:
             logging.config.dictConfig(dict(self.settings.logging))
         except (ValueError, TypeError, AttributeError, ImportError) as error:
@@ -376,12 +383,14 @@ def secrets_of(settings: Settings) -> tuple[str, ...]:
     return tuple(each for each in (*passwords, token) if each and len(each) >= 6)
 
 
-def run_copy(copy: Copy, parcel: bytes) -> None:
+def run_copy(copy: "Copy", parcel: bytes) -> None:
     """What each copy of a runner runs that was made in a program.
 
     Args:
         copy: The copy.
         parcel: The services and the configuration, see `parcels`.
     """
+    from micro_framework.parcels import unpack
+
     services, config = unpack(parcel)
     Runner(services, config).start_as(copy)

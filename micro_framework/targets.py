@@ -4,7 +4,6 @@ A target is a method of a service class, a function, a dotted path to either, a 
 with ``__call__``. `Target` is what all of them become when a runner is built; per call only `Target.run` happens.
 """
 
-import asyncio
 import functools
 import inspect
 import pkgutil
@@ -12,11 +11,14 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micro_framework.calls import Call
 from micro_framework.dependencies import Dependency, injected
 from micro_framework.signatures import ArgumentCheck, described_parameters
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = [
     "Dependencies",
@@ -408,7 +410,7 @@ def kind(value: object) -> str:
 class EventLoops(threading.local):
     """One event loop per worker thread, made when the first ``async def`` target runs there."""
 
-    runner: asyncio.Runner | None = None
+    runner: "asyncio.Runner | None" = None
 
 
 loops = EventLoops()
@@ -417,6 +419,8 @@ loops = EventLoops()
 def run_coroutine(coroutine: Any) -> Any:
     """Run a coroutine to its end in this thread."""
     if loops.runner is None:
+        import asyncio  # here, because few services have such targets, and it costs every start
+
         loops.runner = asyncio.Runner()
     return loops.runner.run(coroutine)
 

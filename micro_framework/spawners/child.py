@@ -4,14 +4,16 @@ import contextlib
 import mmap
 import os
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from micro_framework.spawners.channel import Channel
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["PATH_VARIABLE", "Child", "ChildGone", "shared_file"]
 
@@ -156,7 +158,8 @@ class Child:
 
 def launched(name: str, descriptors: tuple[int, ...], path: Sequence[str]) -> "subprocess.Popen[bytes]":
     """Start the process."""
-    from multiprocessing.spawn import get_executable  # here, because services without processes do not need it
+    import subprocess  # here, as the next one, because services without processes do not need them
+    from multiprocessing.spawn import get_executable
 
     # As multiprocessing does it, so that -O, -W and -X hold in worker processes too.
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -182,6 +185,8 @@ def shared_file(content: bytes) -> int:
     if sys.platform == "linux":
         descriptor = os.memfd_create("mf-worker")
     else:
+        import tempfile  # here, because Linux needs none
+
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
     with open(descriptor, "wb", closefd=False) as file:
