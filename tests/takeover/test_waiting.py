@@ -1,13 +1,13 @@
 """Calls that waited before their method was moved run on the new side; none is lost, none runs twice."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from micro_framework.standalone import RPCClient
-from micro_framework.takeover.procedure import Takeover
+from micro_framework.takeover.procedure import Refused, Takeover
 from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.takeover import Names
 from tests.takeover.sides import METHODS, Executed, new_side, old_side
@@ -18,12 +18,12 @@ CALLS = 20
 
 
 @contextmanager
-def waiting_calls(vhost: VHost, names: Names) -> Iterator[dict[int, object]]:
-    """Calls of both methods in turn that wait in the old queue; at the end all are answered."""
+def waiting_calls(vhost: VHost, names: Names, methods: Sequence[str] = METHODS) -> Iterator[dict[int, object]]:
+    """Calls of these methods in turn that wait in the old queue; at the end all are answered."""
     answers: dict[int, object] = {}
 
     def call(rpc: RPCClient, number: int) -> None:
-        answers[number] = rpc.orders[METHODS[number % 2]](str(number))
+        answers[number] = rpc.orders[methods[number % len(methods)]](str(number))
 
     with RPCClient(vhost.uri, timeout=60) as rpc:
         threads = [threading.Thread(target=call, args=(rpc, number)) for number in range(CALLS)]
@@ -68,3 +68,21 @@ def test_without_it_they_run_on_the_old_side_and_that_is_said(
             vhost.wait_until_drained(names.old)
     assert any("migrate move --waiting" in line for line in said)
     assert set(answers.values()) == {"old"}
+
+
+def test_where_calls_wait_and_nobody_would_run_them_nothing_is_switched(
+    vhost: VHost, takeover: Takeover, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("micro_framework.takeover.procedure.LAG_SECONDS", 1.0)
+    executed = Executed()
+    with old_side(vhost, executed):
+        takeover.prepare("policy")
+    with new_side(vhost, executed):
+        takeover.move(["alpha"])
+        with waiting_calls(vhost, names, methods=["beta"]):
+            for step in (takeover.rollback, lambda: takeover.back(["alpha"]), lambda: takeover.finish(0)):
+                with pytest.raises(Refused, match=r"rpc-orders holds 20 messages and nobody consumes it"):
+                    step()
+            with old_side(vhost, executed, names.side):
+                vhost.wait_until_drained(names.old)
+    assert executed.counts() == {str(number): 1 for number in range(CALLS)}
