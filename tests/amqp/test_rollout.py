@@ -15,10 +15,10 @@ from micro_framework.testing.broker_state import VHost
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.takeover import Names
 from tests.scraping import Scraper, eventually
-from tests.takeover.conftest import managed, management, names, said, takeover, vhost
+from tests.takeover.conftest import managed, managed_node, management, names, said, takeover, vhost
 from tests.takeover.sides import Callers, Executed, old_side
 
-__all__ = ["managed", "management", "names", "said", "takeover", "vhost"]  # fixtures
+__all__ = ["managed", "managed_node", "management", "names", "said", "takeover", "vhost"]  # fixtures
 
 NAMES = Names("orders")
 
