@@ -66,11 +66,19 @@ INSIDE = (
 """Tests of Nameko's command line, and of its inside alone."""
 
 SUITES = (
+    Suite("nameko-sqlalchemy", "nameko-sqlalchemy==1.5.0"),
     Suite("nameko-2", "nameko==2.14.1", left_out=INSIDE),
     Suite("nameko-3", "nameko==3.0.0rc11", left_out=INSIDE),
-    Suite("examples-2", "nameko==2.14.1", start="docs", tests=("examples",), path=("docs",)),
-    Suite("examples-3", "nameko==3.0.0rc11", start="docs", tests=("examples",), path=("docs",)),
-    Suite("nameko-sqlalchemy", "nameko-sqlalchemy==1.5.0"),
+    Suite(
+        "examples-2", "nameko==2.14.1", start="docs", tests=("examples",), path=("docs", "../nameko-sqlalchemy-1.5.0")
+    ),
+    Suite(
+        "examples-3",
+        "nameko==3.0.0rc11",
+        start="docs",
+        tests=("examples",),
+        path=("docs", "../nameko-sqlalchemy-1.5.0"),
+    ),
     Suite("nameko-prometheus", "nameko-prometheus==1.6.0", tests=("tests",), path=("src",)),
 )
 
