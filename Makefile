@@ -8,12 +8,13 @@
 #   make lint        ruff and mypy alone
 #   make bench       every benchmark, every peer     (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
 #   make bench-quick a first comparison with Nameko and raw clients, three minutes
+#   make nameko-tests  the tests of Nameko and of its extensions, against nameko_compat (half an hour)
 #   make docs        the documentation as HTML, in .cache/docs
 #
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test test-all soak lint format bench bench-quick docs clean
+.PHONY: nameko-tests help demo cluster test test-all soak lint format bench bench-quick docs clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -48,6 +49,9 @@ bench:
 docs:
 	@python=$$($(FIND_PYTHON)) && python=$$($$python scripts/environments.py test) && \
 	    $$python -m sphinx -q -W --keep-going -b html -c docs . .cache/docs && echo "open .cache/docs/docs/index.html"
+
+nameko-tests:
+	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_nameko_tests.py $(ARGS)
 
 bench-quick:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_benchmarks.py --quick $(ARGS)

@@ -1,7 +1,8 @@
 """Makes the environments the project's commands run in, each once: `python environments.py NAME` prints its Python.
 
 Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need), ``extensions`` (with
-extensions of Nameko by others, which bring Nameko along), a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
+extensions of Nameko by others, which bring Nameko along), ``public`` (with what the tests of others need, see
+run_nameko_tests.py), a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
 needs an environment apart: it pins old packages and must never be importable beside the tests, and the peers that the
 benchmarks compare with (``faststream``, ``dramatiq``, ``celery``). They live under
 `.cache/environments/`, named after a hash of what they are made from; a changed `pyproject.toml` or pin makes a new one
@@ -19,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "PEERS", "environment", "say"]
+__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "PEERS", "PUBLIC", "environment", "say"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "environments"
@@ -27,6 +28,8 @@ NAMEKO_PINS = ROOT / "interop_tests" / "nameko_pins.txt"
 NAMEKO_VERSIONS = ("2.14.1", "3.0.0rc11")
 EXTENSION_PINS = ROOT / "interop_tests" / "extension_pins.txt"
 EXTENSIONS = "extensions"
+PUBLIC_PINS = ROOT / "interop_tests" / "public_pins.txt"
+PUBLIC = "public"
 PEERS = {  # exact, so that figures can be compared with those of another day
     "faststream": "faststream[rabbit]==0.7.8",
     "dramatiq": "dramatiq[rabbitmq]==2.2.1",
@@ -64,6 +67,8 @@ def pip_arguments(name: str) -> list[str]:
         return ["-r", str(NAMEKO_PINS), f"nameko=={name}"]
     if name == EXTENSIONS:
         return ["-e", str(ROOT), "-r", str(EXTENSION_PINS)]
+    if name == PUBLIC:
+        return ["-e", str(ROOT), "-r", str(PUBLIC_PINS)]
     if name in PEERS:
         return [PEERS[name]]
     if name == "run":
@@ -71,12 +76,12 @@ def pip_arguments(name: str) -> list[str]:
     if name == "test":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         return ["-e", str(ROOT), *project["dependency-groups"]["dev"]]
-    known = ("run", "test", EXTENSIONS, *NAMEKO_VERSIONS, *PEERS)
+    known = ("run", "test", EXTENSIONS, PUBLIC, *NAMEKO_VERSIONS, *PEERS)
     raise SystemExit(f"no environment {name!r}: expected one of {', '.join(known)}")
 
 
 def fingerprint(recipe: list[str]) -> str:
-    pins = [path for path in (NAMEKO_PINS, EXTENSION_PINS) if str(path) in recipe]
+    pins = [path for path in (NAMEKO_PINS, EXTENSION_PINS, PUBLIC_PINS) if str(path) in recipe]
     sources = pins if "-e" not in recipe else [*pins, ROOT / "pyproject.toml"]
     ingredients = [sys.version, sys.base_prefix, *recipe, *(path.read_text() for path in sources)]
     return hashlib.sha256("\0".join(ingredients).encode()).hexdigest()[:12]

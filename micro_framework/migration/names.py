@@ -160,7 +160,6 @@ ABSENT_MODULES: Mapping[str, str] = {
     "nameko.amqp.consume": "a part of Nameko's inside, which is built differently here",
     "nameko.cli": "a part of Nameko's command line; use the command micro-framework",
     "nameko.testing.rabbit": "micro_framework.testing has a client of RabbitMQ's management API",
-    "nameko.testing.websocket": "connect with any WebSocket client",
     "nameko.utils.concurrency": "it works on green threads; use concurrent.futures",
 }
 """Modules that nameko_compat is without, and what to do instead."""

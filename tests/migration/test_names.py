@@ -2,7 +2,8 @@ import importlib
 
 import pytest
 
-from micro_framework.migration.names import FORMS, MOVED, as_nameko, is_absent, is_third_party
+from micro_framework.migration.names import ABSENT_MODULES, FORMS, MOVED, as_nameko, is_absent, is_third_party
+from nameko_compat.absent import absent_module
 
 
 @pytest.mark.parametrize(("module", "name"), [*((form.module, form.name) for form in FORMS.values()), *MOVED.values()])
@@ -24,3 +25,9 @@ def test_other_packages_for_nameko_are_known_by_their_names():
 def test_what_has_no_counterpart_says_what_to_do_instead():
     assert "concurrent.futures" in is_absent("nameko.utils.concurrency.fan_out")
     assert is_absent("nameko.utils.sanitize_url") is None
+
+
+@pytest.mark.parametrize("module", ABSENT_MODULES)
+def test_what_has_no_counterpart_is_not_in_the_compatible_package(module):
+    below = module.removeprefix("nameko.")
+    assert below == "cli" or absent_module(below)  # the package nameko.cli is there, and refuses all its names

@@ -294,6 +294,36 @@ def test_version_3_takes_the_configuration_from_the_process(config: dict[str, An
         cluster.nosuch.anything()
 
 
+def test_a_client_may_be_started_again(config: dict[str, Any]) -> None:
+    with run_services(config, Payments):
+        client = ServiceRpcProxy("payments", config, timeout=SECONDS)
+        for number in (1, 2):
+            assert client.start().charge(number) == [number, "EUR"]
+            client.stop()
+        client.stop()
+
+
+def test_version_3_takes_context_data_first_where_the_broker_is_known(config: dict[str, Any]) -> None:
+    notes = Notes()
+
+    class Listener:
+        name = "listener"
+        language = Language()
+
+        @rpc
+        def called(self) -> None:
+            notes(self.language)
+
+    with run_services(config, Listener):
+        with ServiceRpcProxy("listener", {"language": "de"}, uri=config["AMQP_URI"], timeout=SECONDS) as listener:
+            listener.called()
+        with process_config.patch(config), ClusterRpcClient({"language": "fr"}, SECONDS) as cluster:
+            cluster.listener.called()
+        with process_config.patch(config), ClusterRpcProxy(config, {"language": "nl"}, SECONDS) as cluster:
+            cluster.listener.called()
+    assert notes.several(3) == ["de", "fr", "nl"]
+
+
 def test_a_runner_that_cannot_start_a_service_leaves_none_running(config: dict[str, Any]) -> None:
     class Broken:
         name = "broken"
