@@ -34,9 +34,12 @@ class Rollout:
 
     def keeps(self, request: Delivery) -> bool:
         """Whether a request runs here."""
-        if PASSED_ON in request.headers:
-            return True
-        return crc32(str(request.properties.correlation_id).encode()) < self.bound
+        try:
+            correlation = str(request.properties.correlation_id)
+            known = PASSED_ON in request.headers
+        except Exception:  # noqa: BLE001 - what the client library cannot read must not end the connection's thread
+            return True  # and is refused by the worker, as any such request
+        return known or crc32(correlation.encode(errors="replace")) < self.bound
 
     def passed_on(self, request: Delivery) -> Publication:
         """A request as it is passed on; one that reaches no queue there is returned."""

@@ -67,6 +67,21 @@ def test_what_is_passed_on_is_untouched_but_for_a_mark_that_ends_its_way() -> No
     assert rollout.keeps(Sent(**{PASSED_ON: 1}))  # type: ignore[arg-type]
 
 
+class Unreadable(Sent):
+    """A request that the client library cannot read."""
+
+    @property
+    def properties(self) -> Properties:  # type: ignore[override]
+        raise ValueError("no table")
+
+    @properties.setter
+    def properties(self, value: Properties) -> None: ...
+
+
+def test_what_cannot_be_read_is_left_to_a_worker_who_refuses_it() -> None:
+    assert Rollout(0, NAMES).keeps(Unreadable())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("share", [1.01, -0.1, "0.5", True])
 def test_what_is_no_share_is_refused(share: object) -> None:
     assert "a share from 0 to 1" in str(rollout_problem(share, NAMES))
