@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 from uuid import UUID
 
+from micro_framework.signatures import callers_parameters
 from micro_framework.wire.json_types import JSONTypes
 
 __all__ = ["DEFINITIONS", "Parameter", "Schema", "Schemas", "arguments_schema", "parameters_of", "result_hint"]
@@ -281,10 +282,6 @@ def parameters_of(
         is_method: Whether it gets an instance first, which is left out.
         injected: Keyword arguments that the worker adds, which are left out too.
     """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return []
     hints = hints_of(inspect.unwrap(function))
     return [
         Parameter(
@@ -293,8 +290,7 @@ def parameters_of(
             each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD),
             hints.get(each.name, Any),
         )
-        for each in parameters[int(is_method) :]
-        if each.name not in injected
+        for each in callers_parameters(function, is_method=is_method, injected=injected)
     ]
 
 

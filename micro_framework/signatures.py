@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
-__all__ = ["ArgumentCheck", "described_parameters"]
+__all__ = ["ArgumentCheck", "callers_parameters", "described_parameters"]
 
 LONGEST_DEFAULT = 200
 """Characters of a default value's text."""
@@ -113,10 +113,10 @@ class Shape:
         return name in self.keyword_only or self.takes_any_keyword
 
 
-def described_parameters(
+def callers_parameters(
     function: Callable[..., Any], *, is_method: bool = False, injected: Collection[str] = ()
-) -> list[dict[str, Any]]:
-    """A function's parameters as plain data: ``name``, ``kind``, ``required``; ``default`` and ``annotation`` as text.
+) -> list[inspect.Parameter]:
+    """The parameters that a caller may give; none where the function does not tell.
 
     Args:
         function: The function.
@@ -127,7 +127,14 @@ def described_parameters(
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return []
-    return [described(each) for each in parameters[int(is_method) :] if each.name not in injected]
+    return [each for each in parameters[int(is_method) :] if each.name not in injected]
+
+
+def described_parameters(
+    function: Callable[..., Any], *, is_method: bool = False, injected: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """The same as plain data: ``name``, ``kind``, ``required``; ``default`` and ``annotation`` as text."""
+    return [described(each) for each in callers_parameters(function, is_method=is_method, injected=injected)]
 
 
 def described(parameter: inspect.Parameter) -> dict[str, Any]:

@@ -37,6 +37,7 @@ FLOORS = {
 CHAINS = [
     ["parking", "backoff", "calls"],
     ["parking", "wire"],
+    ["schemas", "signatures"],
     ["schemas", "wire"],
     ["retry", "dependencies", "extensions", "clock"],
     ["targets", "dependencies"],
