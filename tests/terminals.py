@@ -5,7 +5,8 @@ A block is what one terminal shows, from where the block before left off:
 - ``$ COMMAND``: it is run; the one before must have ended, and the page must have shown all that it printed. ``cd`` and
   ``export NAME=VALUE`` hold for the commands after it;
 - ``...`` alone: any number of lines, until the next one shown is there, or the program ends;
-- ``^C...``: Ctrl-C is pressed, and then the line is compared as any other;
+- ``^C...``: Ctrl-C is pressed, and then the line is compared as any other; the terminal's ``^C`` stands before
+  whatever the program printed next, which may be another line;
 - other lines: what is printed, in this order and nothing between; but a service does several things at once
   when it starts, so what follows ``$ micro-framework run`` in its block may come in any order.
 
@@ -69,6 +70,7 @@ class Line:
         self.text = text
         self.examples: list[str] = []
         pattern, end = "", 0
+        text = text.removeprefix(CARET)
         for found in VARIABLE.finditer(text):
             pattern += literal(text[end : found.start()]) + self.pattern_of(found, known)
             end = found.end()
@@ -183,7 +185,7 @@ class Terminal:
                 if not newline and not self.ended:
                     return None
                 self.printed = rest
-            text = ESCAPES.sub("", line.decode()).rstrip()
+            text = ESCAPES.sub("", line.decode()).removeprefix(CARET).rstrip()
             if text:
                 return text
             if not newline:
