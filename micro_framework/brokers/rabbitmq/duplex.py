@@ -108,6 +108,7 @@ class RabbitMQDuplex(LinkedDoor):
         """Wait for outstanding confirms, write the verdicts that are left, close the connection, end the thread."""
         self._publishing.finish(deadline)
         self._consuming.delete_own_queues(deadline)
+        self._consuming.have_verdicts_taken_in(deadline)
         super().stop(deadline)
 
     # What the link asks, see `LinkOwner`.

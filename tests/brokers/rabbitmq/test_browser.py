@@ -40,6 +40,20 @@ def test_a_lost_connection_is_told_once_and_nothing_is_taken_twice_unnoticed(doo
     browser.release(soon())
 
 
+def test_a_quorum_queue_has_taken_in_every_verdict_when_messages_are_released(doors: Doors) -> None:
+    """Else `dead-letters replay` would leave behind some of what it has replayed."""
+    doors.declare(QUORUM)
+    browser, other = doors.browser(), doors.browser()
+    for _ in range(8):
+        doors.send(*[message("jobs", "x") for _ in range(100)])
+        first, *others = [browser.get("jobs", soon(), ahead=100) for _ in range(100)]
+        for delivery in (*others, first):
+            assert delivery is not None
+            delivery.settle(Verdict.ACK)
+        browser.release(soon())
+        assert other.get("jobs", soon()) is None
+
+
 def test_a_connection_lost_without_anything_taken_does_no_harm(doors: Doors, rabbit: VHost) -> None:
     doors.declare(JOBS)
     doors.send(message("jobs", "0"))

@@ -280,6 +280,24 @@ def test_whether_a_queue_counts_is_learnt_where_its_declaration_does_not_say(
         broker.delete_vhost(vhost.name)
 
 
+@pytest.mark.parametrize("kind", ["consumer", "duplex"])
+def test_a_quorum_queue_has_taken_in_every_verdict_when_the_connection_closes(doors: Doors, kind: str) -> None:
+    """RabbitMQ's channel forgets what it holds back from such a queue; in every fifth round or so, if nobody waits."""
+    jobs, browser = queue("jobs", arguments={"x-queue-type": "quorum"}), doors.browser()
+    doors.declare(jobs)
+    for _ in range(8):
+        doors.send(*[message("jobs", "x") for _ in range(100)])
+        inbox = Inbox()
+        consumer = getattr(doors, kind)(Subscription(jobs, 100, inbox.take))
+        first, *others = inbox.several(100)
+        consumer.cancel(soon())
+        for delivery in others:  # one command each, for the first of all still runs
+            delivery.settle(Verdict.ACK)
+        first.settle(Verdict.ACK)
+        consumer.stop(soon())
+        assert browser.get("jobs", soon()) is None
+
+
 def test_whether_a_queue_counts_is_not_waited_for_without_a_connection(own_node: RabbitMQNode, hurt: VHost) -> None:
     diary = Diary()
     doors = Doors(RabbitMQBroker(hurt.uri))
