@@ -1,10 +1,10 @@
 """Makes the environments the project's commands run in, each once: `python environments.py NAME` prints its Python.
 
-Names: ``run`` (the package alone, for the demo), ``test`` (with what tests and linting need), ``extensions`` (with
-extensions of Nameko by others, which bring Nameko along), ``public`` (with what the tests of others need, see
-run_nameko_tests.py), a version of Nameko (``2.14.1``, ``3.0.0rc11``), which
-needs an environment apart: it pins old packages and must never be importable beside the tests, and the peers that the
-benchmarks compare with (``faststream``, ``dramatiq``, ``celery``). They live under
+Names: ``run`` (the package alone, for the demo), ``tutorial`` (what docs/tutorial.md has its readers install), ``test``
+(with what tests and linting need), ``extensions`` (with extensions of Nameko by others, which bring Nameko along),
+``public`` (with what the tests of others need, see run_nameko_tests.py), a version of Nameko (``2.14.1``,
+``3.0.0rc11``), which needs an environment apart: it pins old packages and must never be importable beside the tests,
+and the peers that the benchmarks compare with (``faststream``, ``dramatiq``, ``celery``). They live under
 `.cache/environments/`, named after a hash of what they are made from; a changed `pyproject.toml` or pin makes a new one
 and removes the old. Standard library only.
 """
@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "PEERS", "PUBLIC", "environment", "say"]
+__all__ = ["EXTENSIONS", "NAMEKO_VERSIONS", "PEERS", "PUBLIC", "TUTORIAL", "environment", "say"]
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "environments"
@@ -30,6 +30,7 @@ EXTENSION_PINS = ROOT / "interop_tests" / "extension_pins.txt"
 EXTENSIONS = "extensions"
 PUBLIC_PINS = ROOT / "interop_tests" / "public_pins.txt"
 PUBLIC = "public"
+TUTORIAL = "tutorial"
 PEERS = {  # exact, so that figures can be compared with those of another day
     "faststream": "faststream[rabbit]==0.7.8",
     "dramatiq": "dramatiq[rabbitmq]==2.2.1",
@@ -73,10 +74,12 @@ def pip_arguments(name: str) -> list[str]:
         return [PEERS[name]]
     if name == "run":
         return ["-e", str(ROOT)]
+    if name == TUTORIAL:
+        return ["-e", str(ROOT), "pytest"]
     if name == "test":
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())
         return ["-e", str(ROOT), *project["dependency-groups"]["dev"]]
-    known = ("run", "test", EXTENSIONS, PUBLIC, *NAMEKO_VERSIONS, *PEERS)
+    known = ("run", "test", TUTORIAL, EXTENSIONS, PUBLIC, *NAMEKO_VERSIONS, *PEERS)
     raise SystemExit(f"no environment {name!r}: expected one of {', '.join(known)}")
 
 

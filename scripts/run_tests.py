@@ -11,7 +11,7 @@ import sys
 from glob import glob
 from pathlib import Path
 
-from environments import EXTENSIONS, NAMEKO_VERSIONS, ROOT, environment, say
+from environments import EXTENSIONS, NAMEKO_VERSIONS, ROOT, TUTORIAL, environment, say
 
 __all__ = ["ENVIRONMENT_VARIABLES", "main", "provide_broker"]
 
@@ -52,6 +52,7 @@ def run_pytest(python: Path, arguments: list[str]) -> int:
     for version in NAMEKO_VERSIONS:
         variables[ENVIRONMENT_VARIABLES[version]] = str(environment(version))
     variables["MF_NAMEKO_EXTENSIONS"] = str(environment(EXTENSIONS))
+    environment(TUTORIAL)  # before the tests, which have deadlines
     variables.pop("PYTHONPATH", None)
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes that would compile everything
     command = [str(python), "-m", "pytest", "-n", os.environ.get("MF_TEST_WORKERS", "2"), *arguments]

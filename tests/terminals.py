@@ -5,8 +5,8 @@ A block is what one terminal shows, from where the block before left off:
 - ``$ COMMAND``: it is run; the one before must have ended, and the page must have shown all that it printed. ``cd`` and
   ``export NAME=VALUE`` hold for the commands after it;
 - ``...`` alone: any number of lines, until the next one shown is there, or the program ends;
-- ``^C...``: Ctrl-C is pressed, and then the line is compared as any other; the terminal's ``^C`` stands before
-  whatever the program printed next, which may be another line;
+- ``^C...``: Ctrl-C is pressed, and then the line, if there is more in it, is compared as any other; the terminal's
+  ``^C`` stands before whatever the program printed next, which may be another line;
 - other lines: what is printed, in this order and nothing between; but a service does several things at once
   when it starts, so what follows ``$ micro-framework run`` in its block may come in any order.
 
@@ -44,7 +44,7 @@ EACH_TIME_ANOTHER = {
     "text": r"\.\.\.",
     "uuid": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "id": r"\b[0-9a-f]{8}\b",
-    "broker": r"amqps?://[\w:@.]+:\d+(?:/test-\w+)?",
+    "broker": r"amqps?://[\w:@.*]+:\d+(?:/test-\w+)?",
     "web": r"http://127\.0\.0\.1:\d+",
 }
 KEPT = ("uuid", "id", "broker", "web")
@@ -226,13 +226,18 @@ class Terminals:
     Args:
         folder: Where commands run.
         environment: Variables on top of this process's.
+        programs: The folder in which programs are looked for first.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], programs: Path) -> None:
         self.folder = folder
-        programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        own = {"PATH": programs, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(COLUMNS)}
-        steering = ("AMQP_", "MF_", "PYTEST_")
+        own = {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "TERM": "xterm",
+            "NO_COLOR": "1",
+            "COLUMNS": str(COLUMNS),
+        }
+        steering = ("AMQP_", "MF_", "PYTEST_", "PYTHONPATH")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(steering)}
         self.environment = {**kept, **own, **environment}
         self.known: dict[str, str] = {}
@@ -244,7 +249,7 @@ class Terminals:
         Raises:
             AssertionError: The terminal shows something else.
         """
-        terminal = self.by_name.setdefault(name, Terminal(self.folder, self.environment))
+        terminal = self.terminal(name)
         texts, skipping, starting = [text for text in code.splitlines() if text.strip()], False, False
         while texts:
             text = texts[0]
@@ -252,6 +257,9 @@ class Terminals:
                 if text.startswith(CARET):
                     terminal.press(CTRL_C)
                     starting = False
+                if text == CARET:
+                    texts.pop(0)
+                    continue
                 at_once = list(itertools.takewhile(is_printed, texts)) if starting else [text]
                 texts.remove(self.compare(terminal, at_once, skipping))
             else:
@@ -260,6 +268,10 @@ class Terminals:
                 starting = text.startswith(SERVICE)
                 terminal.type(self.as_printed(text.removeprefix(PROMPT)), skipping)
             skipping = text == ANY_LINES
+
+    def terminal(self, name: str) -> Terminal:
+        """A terminal by its name, opened now if it was not."""
+        return self.by_name.setdefault(name, Terminal(self.folder, self.environment))
 
     def compare(self, terminal: Terminal, texts: Sequence[str], skipping: bool) -> str:
         line, found = terminal.expect([Line(text, self.known) for text in texts], skipping)

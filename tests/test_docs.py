@@ -1,28 +1,14 @@
 """README and docs say what is so: their examples run, their configs are accepted, their links lead somewhere.
 
-Every ``python`` block of a page runs, from top to bottom in one namespace, unless a comment before it says otherwise:
-
-- ``<!-- test: file NAME -->``: the block is written to that file, which later blocks import and commands name;
-- ``<!-- test: other side -->``: code for an environment with Nameko; it is compiled, not run;
-- ``<!-- test: service -->``: the block's one ``$ `` line is a service: it starts, and stops cleanly on SIGTERM;
-- ``<!-- test: command -->``: every ``$ `` line is run and shows the other lines of the block; ``...`` is any text;
-- ``<!-- test: part of PATH -->``: the block stands in that file of the repository, line for line;
-- ``<!-- test: terminal NAME -->``: what a terminal shows, typed and compared line by line (`tests/terminals.py`).
-
+How a page is run is told in `tests/pages.py`; those with a terminal of Nameko are run by `interop_tests/test_pages.py`.
 Every other ``yaml`` block is a configuration that is accepted.
 """
 
 import configparser
-import contextlib
-import importlib
 import json
-import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -30,153 +16,26 @@ import yaml
 
 from micro_framework.config import Settings, parse_config
 from micro_framework.supervisor import STOP_MARGIN
-from tests.terminals import Terminals
+from scripts.environments import NAMEKO_VERSIONS, PEERS
+from tests.pages import EXAMPLES, PAGES, ROOT, TUTORIAL, blocks_of, page_folder, play, runs_nameko, with_its_marks
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    *(ROOT / "README.md", ROOT / "examples" / "README.md"),
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "examples").glob("*/README.md")),
-]
-DEADLINE = 20.0
-TERMINAL_SECONDS = 360
+__all__ = ["page_folder"]  # a fixture
 
-BLOCK = re.compile(
-    r"^(?:<!-- test: (?P<mark>[^\n]+?) -->\n+)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
-)
-
-
-@dataclass
-class Block:
-    language: str
-    mark: str
-    code: str
-    line: int
-
-    @property
-    def commands(self):
-        return [line[2:] for line in self.code.splitlines() if line.startswith("$ ")]
-
-
-def blocks_of(page):
-    text = page.read_text()
-    return [
-        Block(found["language"], found["mark"] or "", found["code"], text[: found.start("code")].count("\n"))
-        for found in BLOCK.finditer(text)
-    ]
+PLAYED_ELSEWHERE = {
+    "django": "tests/test_django_example.py",
+    "kubernetes": "tests/test_examples.py",
+    "mixed_cluster": "interop_tests/test_mixed_cluster.py",
+}
+"""Examples whose pages need more than terminals."""
 
 
 def name_of(page):
     return str(page.relative_to(ROOT))
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty current directory to import from; modules imported from it are forgotten."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-def with_its_marks(page):
-    """A page that starts a broker is not for a run on somebody else's; one of terminals starts many processes."""
-    text, marks = page.read_text(), []
-    if "import RabbitMQNode" in text:
-        marks.append(pytest.mark.kills_broker)
-    if "<!-- test: terminal " in text:
-        marks.append(pytest.mark.timeout(TERMINAL_SECONDS))
-    return pytest.param(page, marks=marks)
-
-
-@pytest.fixture
-def terminals(folder):
-    """Terminals in that folder."""
-    with contextlib.closing(Terminals(folder, {"PYTHONPATH": str(ROOT)})) as opened:
-        yield opened
-
-
-@pytest.mark.parametrize("page", [with_its_marks(page) for page in PAGES], ids=name_of)
-def test_examples_run(page, folder, terminals, request):
-    namespace = {"__name__": "page"}
-    for block in blocks_of(page):
-        kind, _, rest = block.mark.partition(" ")
-        if kind == "service":
-            check_service(block.commands, folder, request.getfixturevalue("rabbit").uri)
-        elif kind == "terminal":
-            if "export AMQP_URI" not in page.read_text():
-                terminals.environment["AMQP_URI"] = request.getfixturevalue("rabbit").uri
-            terminals.play(rest, block.code)
-        else:
-            run_block(block, page, namespace, folder)
-
-
-def run_block(block, page, namespace, folder):
-    kind, _, rest = block.mark.partition(" ")
-    if kind == "file":
-        (folder / rest).write_text(block.code)
-        importlib.invalidate_caches()
-    elif kind == "part":
-        path = rest.removeprefix("of ")
-        assert block.code in (ROOT / path).read_text(), f"{path} has no such lines"
-    elif block.mark == "command":
-        check_commands(block, folder)
-    elif block.language == "python":
-        # The line numbers of tracebacks are those of the page.
-        code = compile("\n" * block.line + block.code, str(page), "exec", dont_inherit=True)
-        if block.mark != "other side":
-            exec(code, namespace)  # noqa: S102 -- the project's own pages
-
-
-def check_service(commands, folder, uri):
-    (command,) = commands
-    variables = environment() | {"AMQP_URI": uri}
-    with subprocess.Popen(
-        arguments_of(command), cwd=folder, env=variables, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            log = [process.stderr.readline()]
-            while log[-1] and "ready: " not in log[-1]:
-                log.append(process.stderr.readline())
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(DEADLINE) == 0, log
-        finally:
-            process.kill()
-
-
-def check_commands(block, folder):
-    shown = [line for line in block.code.splitlines() if line and not line.startswith("$ ")]
-    output = ""
-    for command in block.commands:
-        done = subprocess.run(
-            arguments_of(command),
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        output += done.stdout
-    for line in shown:
-        pattern = ".*".join(map(re.escape, line.split("...")))
-        assert re.search(f"^{pattern}$", output, re.MULTILINE), f"{line!r} is not in:\n{output}"
-
-
-def arguments_of(command):
-    program, *arguments = shlex.split(command, comments=True)
-    if program == "micro-framework":
-        return [sys.executable, "-m", "micro_framework", *arguments]
-    assert program == "python", f"a page runs micro-framework or python, not {program}"
-    return [sys.executable, *arguments]
-
-
-def environment():
-    return os.environ | {"AMQP_URI": "memory://", "PYTHONPATH": str(ROOT)}
+@pytest.mark.parametrize("page", [with_its_marks(page) for page in PAGES if not runs_nameko(page)])
+def test_examples_run(page, page_folder, request):
+    play(page, page_folder, lambda: request.getfixturevalue("rabbit").uri)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -218,18 +77,40 @@ def test_every_page_is_in_the_index():
 
 
 def test_every_example_is_in_the_table_with_a_command_that_its_page_gives():
-    folder = ROOT / "examples"
-    rows = re.findall(r"^\| \[([\w-]+)\]\((.+?)\) \|.*\| `(.+)` \|$", (folder / "README.md").read_text(), re.MULTILINE)
-    assert sorted(name for name, _, _ in rows) == sorted(path.name for path in folder.iterdir() if path.is_dir())
+    table = (EXAMPLES / "README.md").read_text()
+    rows = re.findall(r"^\| \[([\w-]+)\]\((.+?)\) \|.*\| `(.+)` \|$", table, re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
     for _, page, command in rows:
-        assert command in (folder / page).read_text(), f"{page} does not give {command!r}"
+        assert command in (EXAMPLES / page).read_text(), f"{page} does not give {command!r}"
+
+
+def test_every_command_that_is_typed_on_a_page_is_run_by_a_test():
+    played = {EXAMPLES / name / "README.md" for name in PLAYED_ELSEWHERE}
+    for page in set(PAGES) - played:
+        typed = [block.commands for block in blocks_of(page) if block.commands and not block.mark]
+        assert typed == [], name_of(page)
+
+
+def test_every_example_is_played_from_its_page_or_by_a_test_of_its_own():
+    for page in EXAMPLES.glob("*/README.md"):
+        if other := PLAYED_ELSEWHERE.get(page.parent.name):
+            assert f'"{page.parent.name}"' in (ROOT / other).read_text(), other
+        else:
+            assert any(block.mark.startswith("terminal ") for block in blocks_of(page)), name_of(page)
+
+
+def test_the_comparison_is_with_the_versions_that_the_benchmarks_install():
+    table = (ROOT / "README.md").read_text().partition("## Beside others")[2]
+    for each in (f"nameko=={NAMEKO_VERSIONS[-1]}", *PEERS.values()):
+        name, version = re.fullmatch(r"(\w+)(?:\[\w+\])?==(.+)", each).groups()
+        assert re.search(rf"\b{name} {re.escape(version)}[ ,]", table, re.IGNORECASE), each
 
 
 def test_the_readme_shows_the_first_example_as_it_is():
     by_mark = {block.mark: block.code for block in blocks_of(ROOT / "README.md")}
     for name in ("shipping.py", "config.yaml"):
         shown = by_mark[f"file {name}"]
-        assert shown.strip() == (ROOT / "examples" / "first_service" / name).read_text().strip()
+        assert shown.strip() == (EXAMPLES / "first_service" / name).read_text().strip()
 
 
 def test_sphinx_reads_the_documentation_without_a_warning(tmp_path: Path) -> None:
@@ -247,7 +128,7 @@ def test_every_page_is_in_the_contents() -> None:
 
 
 def test_the_unit_of_the_tutorial_leaves_the_services_the_time_that_they_need() -> None:
-    blocks = blocks_of(ROOT / "docs" / "tutorial.md")
+    blocks = blocks_of(TUTORIAL)
     codes = {block.mark: block.code for block in blocks}
     unit = configparser.ConfigParser(interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
@@ -263,7 +144,7 @@ def test_the_unit_of_the_tutorial_leaves_the_services_the_time_that_they_need() 
 def test_the_image_for_kubernetes_runs_what_the_pods_run() -> None:
     codes = {block.mark: block.code for block in blocks_of(ROOT / "docs" / "howto-kubernetes.md")}
     command = json.loads(codes["file Dockerfile"].splitlines()[-1].removeprefix("CMD "))
-    manifests = yaml.safe_load_all((ROOT / "examples" / "kubernetes" / "deployment.yaml").read_text())
+    manifests = yaml.safe_load_all((EXAMPLES / "kubernetes" / "deployment.yaml").read_text())
     (deployment,) = [each for each in manifests if each["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["command"] == command

@@ -329,6 +329,15 @@ def test_the_example_for_kubernetes_leaves_a_pod_the_time_that_it_needs():
     assert paths == {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
 
 
+def test_the_page_for_kubernetes_names_what_the_manifests_have():
+    page = (EXAMPLES / "kubernetes" / "README.md").read_text()
+    _, deployment = yaml.safe_load_all((EXAMPLES / "kubernetes" / "deployment.yaml").read_text())
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    (secret,) = [each["valueFrom"]["secretKeyRef"] for each in container["env"] if each["name"] == "AMQP_URI"]
+    assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in page
+    assert f"rollout restart deployment {deployment['metadata']['name']}\n" in page
+
+
 def test_the_example_with_metrics_has_something_to_show():
     shop = runpy.run_path(str(EXAMPLES / "metrics" / "shop.py"))
     # At the stop one of the calls may wait for a service that is stopped already.

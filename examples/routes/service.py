@@ -1,3 +1,6 @@
+import logging
+import os
+
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.retry import AsyncBackOff, BackOffData
@@ -5,7 +8,7 @@ from micro_framework.routes import CallbackRoute, Route
 from micro_framework.runner import Runner
 
 config = {
-    "AMQP_URI": "amqp://guest:guest@localhost:5672",
+    "AMQP_URI": os.environ.get("AMQP_URI", "amqp://guest:guest@localhost:5672"),
     "MAX_WORKERS": 3,
     "SERVICE_NAME": "my_service",
     "WORKER_MODE": "thread",
@@ -23,4 +26,5 @@ routes = [
 ]
 
 if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
     Runner(routes, config).start()

@@ -6,7 +6,7 @@ from micro_framework.amqp.entrypoints import RPCListener
 
 class Orders:
     name = "orders"
-    legacy = LegacyService()
+    legacy = LegacyService()  # goes at the end
 
     @RPCListener()
     def create(self, customer: int) -> str:

@@ -53,7 +53,7 @@ from micro_framework.wire.messages import (
     reply_properties,
 )
 from micro_framework.wire.naming import rpc_exchange, rpc_queue, rpc_routing_key
-from micro_framework.wire.takeover import Names
+from micro_framework.wire.takeover import PROBE, Names
 
 __all__ = ["RPCListener", "RPCServer"]
 
@@ -493,7 +493,8 @@ class RPCListener(Entrypoint):
             args, kwargs = self.request(item) if name in (LIST_TARGETS, GET_TARGET) else ((), {})
             return Outcome(self.server.manager.answer(name, args, kwargs))
         except MethodNotFound as error:
-            logger.warning("service %s was asked for %r, which it does not offer", service, name)
+            level = logging.DEBUG if name == PROBE else logging.WARNING  # the commands of a takeover ask so
+            logger.log(level, "service %s was asked for %r, which it does not offer", service, name)
             return Outcome(error=error)
         except Exception as error:  # noqa: BLE001 - goes back to the caller
             return Outcome(error=error)

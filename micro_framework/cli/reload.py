@@ -30,7 +30,7 @@ __all__ = ["Reloader", "end_with_reloader", "run_reloading"]
 
 logger = logging.getLogger(__name__)
 
-NO_WATCHFILES = "--reload needs the package watchfiles; install it with: pip install micro-framework[reload]"
+NO_WATCHFILES = "--reload needs the package watchfiles; install it with: pip install 'micro-framework[reload]'"
 
 CHECK_SECONDS = 120.0
 """Longest try of new code: imports may take their time."""

@@ -24,12 +24,10 @@ from micro_framework.takeover.operations import (
     delete_queue,
     quoted,
 )
-from micro_framework.wire.takeover import Names
+from micro_framework.wire.takeover import PROBE, Names
 
-__all__ = ["NO_METHOD", "Answers", "arriving", "offered", "old_configurations"]
+__all__ = ["Answers", "arriving", "offered", "old_configurations"]
 
-NO_METHOD = "__mf_probe__"
-"""A method that no service has."""
 POLL_SECONDS = 0.05
 AT_ONCE = 1000
 SOON_GONE = {"x-expires": 60_000}
@@ -103,7 +101,7 @@ def old_configurations(management: Management, names: Names, asked: int, seconds
     reply_to = f"mfprobe.{uuid.uuid4()}"
     with listening(management, (names.side, names.main), reply_to) as queue:
         for _ in range(asked):
-            publish(management, names.side, names.key(NO_METHOD), reply_to)
+            publish(management, names.side, names.key(PROBE), reply_to)
         found: Counter[str] = Counter()
         deadline = time.monotonic() + seconds
         while found.total() < asked and time.monotonic() < deadline:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from micro_framework.wire.naming import RPC_EXCHANGE, Binding, Exchange, Queue, rpc_exchange, rpc_queue
 
-__all__ = ["TAKEOVER", "Names"]
+__all__ = ["PROBE", "TAKEOVER", "Names"]
 
 TAKEOVER = "takeover"
 """The last word of the new queue's name; no context of a service that takes over may have it."""
+PROBE = "__mf_probe__"
+"""A method that no service has; the answer to a call of it tells how a replica is configured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ PATH = click.argument("path", type=click.Path(exists=True, readable=True, path_t
 
 MISSING = (
     "rewriting needs libcst, which is not installed (or not for this Python); install it with: "
-    "pip install micro-framework[migrate]"
+    "pip install 'micro-framework[migrate]'"
 )
 
 

@@ -62,7 +62,7 @@ def service_lines(service: Service) -> Iterator[tuple[str, str]]:
         yield from method_lines(method)
     for dependency in service.dependencies:
         yield dependency_text(dependency), ""
-        yield from (finding_line(each, "      ") for each in dependency.findings)
+        yield from (finding_line(each, "    ") for each in dependency.findings)
     for each in service.findings:
         if not any(each.text.endswith(known.text) for known in known_findings(service)):
             yield finding_line(each, "    ")
@@ -100,7 +100,7 @@ def dependency_text(dependency: Dependency) -> str:
     """One dependency for people."""
     becomes = f" -> {dependency.native}" if dependency.native else ""
     target = f" of {dependency.service}" if dependency.service else ""
-    return f"    uses {dependency.name}: {dependency.kind}{target}{becomes}"
+    return f"  uses {dependency.name}: {dependency.kind}{target}{becomes}"
 
 
 def finding_line(finding: Finding, indent: str) -> tuple[str, str]:

@@ -73,5 +73,5 @@ def test_without_libcst_the_error_says_what_to_install(cli, file, monkeypatch):
     monkeypatch.delitem(sys.modules, "micro_framework.migration.rewriting", raising=False)
     result = cli("rewrite", file)
     assert result.exit_code == 1
-    assert "pip install micro-framework[migrate]" in result.output
+    assert "pip install 'micro-framework[migrate]'" in result.output
     assert cli("check", file).exit_code == 0
