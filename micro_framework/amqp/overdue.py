@@ -33,7 +33,11 @@ def overdue_report(limit: float | None, underway: Sequence[Underway]) -> str:
     """
     oldest_first = sorted(underway, key=lambda call: call.seconds, reverse=True)
     if limit is None:
-        who = f"Running is {named(oldest_first)}" if underway else "Nothing is running: it waits for a worker, or is held off"
+        who = (
+            f"Running is {named(oldest_first)}"
+            if underway
+            else "Nothing is running: it waits for a worker, or is held off"
+        )
         return (
             "RabbitMQ has taken back what was not acknowledged for longer than its consumer_timeout, and delivers it "
             f"again. {who}; what is still running goes on. {WAYS_OUT}"
