@@ -4,6 +4,7 @@
 #   make cluster     Nameko of both versions and micro_framework on one RabbitMQ  (ARGS="--seconds 60")
 #   make test        everything                      (ARGS="tests/wire -k naming" chooses; AMQP_URI=... uses that broker)
 #   make test-all    the same on every Python from 3.11 up that is installed
+#   make test-rabbitmq SUITE=trixie  the same on the RabbitMQ of another Debian release (as root)
 #   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
 #   make lint        ruff and mypy alone
 #   make bench       every benchmark, every peer     (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
@@ -14,7 +15,7 @@
 # PYTHON=/path/to/python3 chooses the interpreter.
 
 .DEFAULT_GOAL := help
-.PHONY: nameko-tests help demo cluster test test-all soak lint format bench bench-quick docs clean
+.PHONY: nameko-tests help demo cluster test test-all test-rabbitmq soak lint format bench bench-quick docs clean
 
 FIND_PYTHON := sh scripts/find_python.sh
 MF_SOAK_FULL := $(or $(MF_SOAK),20)
@@ -33,6 +34,10 @@ test:
 
 test-all:
 	@pythons=$$($(FIND_PYTHON) --all) && for python in $$pythons; do $$python scripts/run_tests.py $(ARGS) || exit 1; done
+
+test-rabbitmq:
+	@python=$$($(FIND_PYTHON)) && home=$$($$python scripts/debian_rabbitmq.py $(SUITE)) && \
+	    MF_RABBITMQ_HOME=$$home exec $$python scripts/run_tests.py $(ARGS)
 
 soak:
 	@python=$$($(FIND_PYTHON)) && MF_SOAK=$(MF_SOAK_FULL) MF_TEST_WORKERS=0 exec $$python scripts/run_tests.py --no-lint -m fault $(ARGS)

@@ -42,6 +42,7 @@ EACH_TIME_ANOTHER = {
     "attempt": r"(?:(?<=attempt )|(?<=retry ))\d+",
     "pause": r"(?<=next try in )\d+\.\d",
     "text": r"\.\.\.",
+    "version": r"(?<=RabbitMQ )\d+\.\d+\.\d+",
     "uuid": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "id": r"\b[0-9a-f]{8}\b",
     "broker": r"amqps?://[\w:@.*]+:\d+(?:/test-\w+)?",

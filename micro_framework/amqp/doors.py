@@ -128,8 +128,8 @@ class SharedDoor(Extension):
         """An answer that will not change ends the runner."""
         self.host.lifecycle.fail(error)
 
-    def overdue(self, seconds: float) -> None:
-        """The broker took back what was not acknowledged within so many seconds."""
+    def overdue(self, seconds: float | None) -> None:
+        """The broker took back what was not acknowledged within so many seconds, None where it did not say."""
 
     def stood_still(self, began: float, ended: float) -> None:
         """The connection was lost, for the process stood still for so long."""
@@ -163,7 +163,7 @@ class ConsumerDoor(SharedDoor):
         """Note a route whose messages come by this connection. Call in ``setup``."""
         self.served.append(route)
 
-    def overdue(self, seconds: float) -> None:
+    def overdue(self, seconds: float | None) -> None:
         """Tell which calls kept their messages for too long, and the ways out."""
         logger.error(
             "%s: %s", self, overdue_report(seconds, [call for each in self.served for call in each.underway()])

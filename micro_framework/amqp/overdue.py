@@ -24,14 +24,24 @@ WAYS_OUT = (
 )
 
 
-def overdue_report(limit: float, underway: Sequence[Underway]) -> str:
+def overdue_report(limit: float | None, underway: Sequence[Underway]) -> str:
     """One message that names the calls that ran too long and the ways out.
 
     Args:
-        limit: The seconds that the broker allows.
+        limit: The seconds that the broker allows; None where it does not say, as RabbitMQ 4.3 does not.
         underway: The calls that run now.
     """
     oldest_first = sorted(underway, key=lambda call: call.seconds, reverse=True)
+    if limit is None:
+        who = (
+            f"Running is {named(oldest_first)}"
+            if underway
+            else "Nothing is running: it waits for a worker, or is held off"
+        )
+        return (
+            "RabbitMQ has taken back what was not acknowledged for longer than its consumer_timeout, and delivers it "
+            f"again. {who}; what is still running goes on. {WAYS_OUT}"
+        )
     late = [call for call in oldest_first if call.seconds >= limit - max(LEAST_SLACK, SLACK * limit)]
     what = (
         f"RabbitMQ has taken back every message that was not acknowledged yet, and delivers it again, for one was kept "

@@ -184,7 +184,7 @@ def ignore_refused(error: BrokerError) -> None:
     """The default of `DoorEvents.on_refused`."""
 
 
-def ignore_overdue(seconds: float) -> None:
+def ignore_overdue(seconds: float | None) -> None:
     """The default of `DoorEvents.on_overdue`."""
 
 
@@ -201,7 +201,8 @@ class DoorEvents:
         on_lost: The connection broke; the door reconnects by itself.
         on_refused: An answer that will not change (`BrokerRefused`); the door has given up.
         on_overdue: A message was not settled within the seconds that the broker allows for that (RabbitMQ's
-            ``consumer_timeout``): it took back everything that this door has not settled. The door consumes again.
+            ``consumer_timeout``; None where it does not say how many): it took the message back, or everything that
+            this door has not settled. The door consumes again.
         on_standstill: The connection was lost, for this process stood still between two ``time.monotonic()`` and could
             not answer heartbeats; told after `on_lost`.
     """
@@ -209,7 +210,7 @@ class DoorEvents:
     on_ready: Callable[[], None] = field(default=ignore_ready)
     on_lost: Callable[[BaseException], None] = field(default=ignore_lost)
     on_refused: Callable[[BrokerError], None] = field(default=ignore_refused)
-    on_overdue: Callable[[float], None] = field(default=ignore_overdue)
+    on_overdue: Callable[[float | None], None] = field(default=ignore_overdue)
     on_standstill: Callable[[float, float], None] = field(default=ignore_standstill)
 
 

@@ -27,7 +27,7 @@ from micro_framework.testing.broker_state import (
     VHost,
 )
 
-__all__ = ["ErlangAdmin", "clean_environment", "find_erlang_tool", "find_server_home"]
+__all__ = ["ErlangAdmin", "clean_environment", "find_erlang_tool", "find_server_home", "text_in"]
 
 CALL_SECONDS = 20
 
@@ -176,6 +176,18 @@ def erlang_binary(text: str) -> str:
     return "<<" + ",".join(str(byte) for byte in text.encode()) + ">>"
 
 
+def text_in(answer: str) -> bytes | None:
+    """The text in an answer that `erl_call` printed, None if there is none.
+
+    One of more than 65,535 characters travels, and is printed, as a list of their numbers.
+    """
+    if quoted := re.fullmatch(r'\{ok, "([^"]*)"\}', answer):
+        return quoted[1].encode()
+    if listed := re.fullmatch(r"\{ok, \[([\d, ]+)\]\}", answer):
+        return bytes(map(int, listed[1].split(",")))
+    return None
+
+
 class ErlangAdmin:
     """Questions and orders to one running node (`BrokerAdmin`), from this process or another than its owner.
 
@@ -217,10 +229,10 @@ class ErlangAdmin:
         code = expressions % {name: erlang_binary(text) for name, text in texts.items()}
         as_text = f"binary_to_list(base64:encode(rabbit_json:encode(begin {code.strip()} end)))."
         answer = self.call(as_text, timeout)
-        encoded = re.fullmatch(r'\{ok, "([^"]*)"\}', answer)
+        encoded = text_in(answer)
         if encoded is None:
             raise BrokerStateError(f"the broker node refused: {answer[:2000]}")
-        return json.loads(base64.b64decode(encoded.group(1)))
+        return json.loads(base64.b64decode(encoded))
 
     def call(self, code: str, timeout: float = CALL_SECONDS) -> str:
         """Run Erlang code, with its full stop, and return what `erl_call` prints."""

@@ -282,8 +282,13 @@ class RabbitMQNode(ErlangAdmin):
             return []
         names = (self.beside.name, self.name)
         nodes = [f"cluster_formation.classic_config.nodes.{number} = {name}" for number, name in enumerate(names, 1)]
-        delays = [f"cluster_formation.randomized_startup_delay_range.{end} = 0" for end in ("min", "max")]
-        return ["cluster_formation.peer_discovery_backend = classic_config", *nodes, *delays]
+        return ["cluster_formation.peer_discovery_backend = classic_config", *nodes, *self._no_startup_delay()]
+
+    def _no_startup_delay(self) -> list[str]:
+        """RabbitMQ 3 waits for a random time before it joins a cluster; RabbitMQ 4.3 refuses the setting."""
+        if not any((self.home / "plugins").glob("rabbit-3.*")):
+            return []
+        return [f"cluster_formation.randomized_startup_delay_range.{end} = 0" for end in ("min", "max")]
 
     def _take_other_ports(self) -> None:
         self.port, self.distribution_port = free_port(), free_port()

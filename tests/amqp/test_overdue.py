@@ -24,8 +24,10 @@ from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import RabbitMQNode
 from tests.amqp.workshop import QUICK_QUEUE, SEARCH_QUEUE, SLOW_QUEUE, Workshop, held
 from tests.outside import Outside
+from tests.versions import need_limit
 
 SECONDS = 60.0
+MANY = 1000
 SET_LIMIT = """
 ok = application:set_env(rabbit, consumer_timeout, {limit}),
 ok = application:set_env(rabbit, channel_tick_interval, {interval}),
@@ -55,6 +57,14 @@ def test_the_report_tells_where_no_call_is_the_reason() -> None:
     assert "No call runs as long as that: it waited for a worker before, or is held off; running is Orders.slow" in text
     assert "PREFETCH_COUNT" in text
     assert "nothing is running" in overdue_report(10.0, [])
+
+
+def test_the_report_names_what_runs_where_the_limit_is_not_known() -> None:
+    calls = [Underway("Orders.quick", "orders.quick.1", 0.1), Underway("Orders.slow", "orders.slow.2", 12.3)]
+    text = overdue_report(None, calls)
+    assert "Running is Orders.slow (call orders.slow.2, for 12 s), Orders.quick" in text
+    assert "raise consumer_timeout" in text
+    assert "Nothing is running" in overdue_report(None, [])
 
 
 def test_the_report_stays_readable_with_many_calls() -> None:
@@ -104,14 +114,17 @@ def impatient_node(own_node: RabbitMQNode, soak_size: Callable[[int], int]) -> I
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 @pytest.mark.parametrize("mode", ["thread", "process"])
 def test_a_call_that_lasts_too_long_is_named_and_everything_else_goes_on(
-    impatient_node: RabbitMQNode, log: Log, tmp_path: Path, mode: str
+    impatient_node: RabbitMQNode, log: Log, tmp_path: Path, mode: str, queue_type: str
 ) -> None:
-    vhost, file = impatient_node.vhost(), tmp_path / "held"
+    vhost, file = impatient_node.vhost(default_queue_type=queue_type), tmp_path / "held"
+    need_limit(vhost.uri, queue_type)
     outside = Outside(vhost.uri)
     # Each time the long call is delivered again it takes one more worker.
     config: dict[str, Any] = {"AMQP_URI": vhost.uri, "WORKER_MODE": mode, "MAX_WORKERS": 4, "PREFETCH_COUNT": 10}
+    config["MAX_CRASHES"] = MANY
     try:
         slow, quick = outside.listen("workshop", "slow"), outside.listen("workshop", "quick")
         with running(Workshop, config=config):
@@ -136,11 +149,13 @@ def test_a_call_that_lasts_too_long_is_named_and_everything_else_goes_on(
 
 
 @pytest.mark.fault
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
 def test_a_caller_gets_the_answer_of_a_call_that_lasts_too_long(
-    impatient_node: RabbitMQNode, log: Log, tmp_path: Path
+    impatient_node: RabbitMQNode, log: Log, tmp_path: Path, queue_type: str
 ) -> None:
-    vhost, file = impatient_node.vhost(), tmp_path / "held"
-    config: dict[str, Any] = {"AMQP_URI": vhost.uri, "MAX_WORKERS": 4}
+    vhost, file = impatient_node.vhost(default_queue_type=queue_type), tmp_path / "held"
+    need_limit(vhost.uri, queue_type)
+    config: dict[str, Any] = {"AMQP_URI": vhost.uri, "MAX_WORKERS": 4, "MAX_CRASHES": MANY}
     with running(Workshop, config=config) as runner, client_for(runner, timeout=SECONDS) as rpc:
         with held(file):
             answer = rpc.workshop.ask.call_async(str(file))

@@ -43,6 +43,7 @@ from micro_framework.wire.messages import Properties
 from tests.amqp.peers import RawService, break_connections, delete_queue
 from tests.brokers.probes import mf_threads
 from tests.outside import SECONDS, Outside
+from tests.versions import as_declared
 
 
 class Calling:
@@ -127,7 +128,7 @@ def test_the_reply_queue_is_namekos_and_goes_with_its_client(rabbit: VHost) -> N
         identifier = door_of(runner).identifier
         assert queue.name == f"rpc.reply-calling-{identifier}"
         assert (queue.durable, queue.exclusive, queue.auto_delete) == (True, False, False)
-        assert queue.arguments == {"x-expires": 300_000}
+        assert as_declared(queue.arguments) == {"x-expires": 300_000}
         (binding,) = rabbit.bindings()
         assert (binding.source, binding.routing_key) == ("nameko-rpc", identifier)
         rabbit.wait_for_consumers(queue.name)

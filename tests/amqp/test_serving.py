@@ -44,6 +44,7 @@ from micro_framework.wire.naming import Binding, Queue, rpc_exchange, rpc_queue
 from tests.amqp.peers import RawCaller, break_connections
 from tests.brokers.probes import mf_threads
 from tests.outside import SECONDS, Outside
+from tests.versions import as_declared, largest_body
 from tests.wire.golden import VERSIONS, body_of, is_reply, scenarios
 
 
@@ -187,7 +188,8 @@ def test_every_captured_request_gets_the_captured_reply(broker_uri: str, caller:
 def test_the_queue_is_namekos(rabbit: VHost) -> None:
     with running(Target, config={"AMQP_URI": rabbit.uri, "PREFETCH_COUNT": 3}):
         queue = rabbit.queue("rpc-target")
-        assert (queue.durable, queue.exclusive, queue.auto_delete, queue.arguments) == (True, False, False, {})
+        assert (queue.durable, queue.exclusive, queue.auto_delete) == (True, False, False)
+        assert as_declared(queue.arguments) == {}
         (binding,) = [each for each in rabbit.bindings() if each.destination == "rpc-target"]
         assert (binding.source, binding.routing_key) == ("nameko-rpc", "target.*")
         exchange = rabbit.exchanges()["nameko-rpc"]
@@ -637,17 +639,15 @@ def test_with_an_encoder_that_is_broken_the_caller_gets_json(
 
 def test_a_result_larger_than_the_broker_takes_is_an_error(own_node: RabbitMQNode) -> None:
     uri = own_node.vhost().uri
-    own_node.call("application:set_env(rabbit, max_message_size, 100000).")  # read when a channel opens
     outside = Outside(uri)
     try:
         caller = RawCaller(outside)
-        with running(Large, config={"AMQP_URI": uri}):
+        with largest_body(own_node, 100_000), running(Large, config={"AMQP_URI": uri}):
             kind, text = caller.error("large.give", {"args": [200_000], "kwargs": {}})
             assert kind == "MessageTooLarge"
             assert "expected a body of at most 100000 bytes, the broker's max_message_size; got 200" in text
             assert caller.result("large.give", 10) == "x" * 10
     finally:
-        own_node.call("application:set_env(rabbit, max_message_size, 134217728).")
         outside.close()
 
 

@@ -25,6 +25,7 @@ from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Queue
 from tests.brokers.probes import Doors, message
 from tests.outside import recording
+from tests.versions import version_of
 
 SECONDS = 90.0
 DURABLE = Properties("application/json", "utf-8", delivery_mode=2)
@@ -133,6 +134,12 @@ def doubled(client: RPCClient, number: int) -> int:
     raise AssertionError("no call was answered")
 
 
+def need_declarations_without_majority(cluster: Cluster) -> None:
+    """Skip where it takes most nodes to declare anything: RabbitMQ 4.2 keeps what is declared in Khepri."""
+    if version_of(cluster.nodes[0].uri) >= (4, 2):
+        pytest.skip("on this RabbitMQ nothing can be declared while one node of two is down")
+
+
 def can_mirror(node: RabbitMQNode) -> bool:
     """RabbitMQ 4 has no mirrored queues."""
     major: str = node.evaluate('[list_to_binary(hd(string:lexemes(rabbit_misc:version(), ".")))]')[0]
@@ -143,6 +150,7 @@ def test_replicas_survive_the_death_of_either_node_where_queues_are_mirrored(
     cluster: Cluster, soak_size: Callable[[int], int]
 ) -> None:
     """Events, calls and ticks go on while either node is dead; where nothing is mirrored, events once it is back."""
+    need_declarations_without_majority(cluster)
     first, second = cluster.nodes
     vhost, mirrored, heard = first.vhost(), can_mirror(first), Heard()
     if mirrored:
@@ -176,6 +184,7 @@ def test_queues_of_the_node_that_lives_go_on_and_the_others_wait_for_theirs(
     cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Classic queues, each on one node, of one service on one connection; and the queue for replies on the dead one."""
+    need_declarations_without_majority(cluster)
     dead, alive = cluster.nodes
     vhost, heard = dead.vhost(), Heard()
     there, elsewhere = (Doors(RabbitMQBroker(node.uri_of(vhost.name))) for node in cluster.nodes)

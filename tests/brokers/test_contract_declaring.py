@@ -1,5 +1,6 @@
 """What the broker port promises about declarations: flags, adoption, refusal, exclusive and auto-delete queues."""
 
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from micro_framework.brokers.port import DoorEvents, Subscription
-from micro_framework.exceptions import BrokerRefused, PublishError, UnknownExchange, Unroutable
+from micro_framework.exceptions import BrokerRefused, PublishError, PublishRejected, UnknownExchange, Unroutable
 from micro_framework.wire.naming import Queue
 from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, exchange, message, queue, soon
 
@@ -95,7 +96,8 @@ def test_a_publisher_declares_its_exchange_again_when_that_is_gone(doors: Doors)
         assert inbox.next().body == body.encode()
         consumer.stop(soon())
         for confirmation in [publisher.publish(message("key", to="passing")) for _ in range(20)]:
-            confirmation.wait(soon())
+            with contextlib.suppress(PublishRejected):  # RabbitMQ 4.3, for a queue that is just going
+                confirmation.wait(soon())
 
 
 def test_a_publisher_declares_before_and_after_its_start(doors: Doors) -> None:
@@ -205,15 +207,28 @@ def test_an_auto_delete_queue_goes_with_its_last_consumer_only(doors: Doors) -> 
     doors.send(message("shared", "still here", mandatory=True))
     assert inbox.next().body == b"still here"
     two.stop(soon())
-    with pytest.raises(Unroutable):
-        doors.send(message("shared", mandatory=True))
+    assert_it_goes(doors, "shared")
+
+
+def assert_it_goes(doors: Doors, name: str) -> None:
+    """RabbitMQ 4.3 refuses messages (``basic.nack``) for the moment in which a queue is just going."""
+    deadline = soon()
+    while time.monotonic() < deadline:
+        try:
+            doors.send(message(name, mandatory=True))
+        except Unroutable:
+            return
+        except PublishRejected:
+            time.sleep(0.01)
+        else:
+            break
+    pytest.fail(f"queue {name} is still there")
 
 
 def test_an_auto_delete_queue_goes_when_its_last_consumer_is_cancelled(doors: Doors) -> None:
     _, consumer = doors.consuming(queue("shared", auto_delete=True))
     consumer.cancel(soon())
-    with pytest.raises(Unroutable):
-        doors.send(message("shared", mandatory=True))
+    assert_it_goes(doors, "shared")
 
 
 # Queues that are only to exist

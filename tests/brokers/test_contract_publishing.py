@@ -342,7 +342,7 @@ def test_a_delayed_message_may_come_back_through_an_exchange(doors: Doors) -> No
 
 def test_it_comes_back_to_whatever_queue_the_exchange_leads_to_then(doors: Doors) -> None:
     old, old_consumer = doors.consuming(queue("old", (RPC, "orders.create"), auto_delete=True))
-    doors.delay(message("", "moved"), "old", 300, exchange="rpc", routing_key="orders.create").wait(soon())
+    doors.delay(message("", "moved"), "old", 2_000, exchange="rpc", routing_key="orders.create").wait(soon())
     old_consumer.stop(soon())
     new, _ = doors.consuming(queue("new", (RPC, "orders.create")))
     assert new.bodies(1) == ["moved"]

@@ -6,7 +6,13 @@ import pytest
 from kombu import Connection, Queue
 
 from micro_framework.testing.broker_state import BrokerStateError
-from micro_framework.testing.erlang import ErlangAdmin, clean_environment, find_erlang_tool, find_server_home
+from micro_framework.testing.erlang import (
+    ErlangAdmin,
+    clean_environment,
+    find_erlang_tool,
+    find_server_home,
+    text_in,
+)
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
 
 
@@ -64,3 +70,13 @@ def test_nothing_that_steers_a_broker_is_inherited(monkeypatch: pytest.MonkeyPat
     assert "RABBITMQ_NODENAME" not in environment
     assert "ERL_FLAGS" not in environment
     assert environment["HOME"] == "/here"
+
+
+def test_answers_of_any_length_are_read() -> None:
+    assert text_in('{ok, "W10="}') == b"W10="
+    assert text_in("{ok, [87, 49, 48, 61]}") == b"W10="
+    assert text_in("{error, nodedown}") is None
+
+
+def test_a_long_answer_of_a_node_is_read(own_node: RabbitMQNode) -> None:
+    assert own_node.evaluate('binary:copy(<<"x">>, 100000)') == "x" * 100_000

@@ -223,7 +223,7 @@ def rejected(pending: PendingPublish) -> PublishError:
     return PublishRejected(
         f"the broker refused the message for exchange {publication.exchange!r}, "
         f"routing key {publication.routing_key!r} (basic.nack): a queue it goes to is full "
-        "(x-overflow: reject-publish) or broken; see the broker's log"
+        "(x-overflow: reject-publish), is just being deleted, or broken; other queues may have it; see the broker's log"
     )
 
 

@@ -332,11 +332,44 @@ class RabbitMQConsumer(LinkedDoor):
             return
         name, generation = self._by_tag[tag].queue.name, self._generation
         logger.warning("%s: the broker ended the consumer of queue %r; declaring it again", self._link.title, name)
-        self._link.post(lambda: self._consume_again(tag, generation))
+        self._link.post(lambda: self._replace_consumer(tag, generation))
+
+    def _is_over(self, generation: Generation | None) -> bool:
+        """Whether somebody set up what came after, and has consumed everything already; or nobody is to consume."""
+        return generation is None or generation is not self._generation or not generation.alive or self._cancelled
+
+    def _replace_consumer(self, tag: bytes, generation: Generation | None) -> None:
+        if generation is None or self._is_over(generation):
+            return
+        channel: Any = generation.channel
+        with channel.connection.within(20):
+            # RabbitMQ 4.3 keeps a consumer that it has ended, and its tag, until it hears of it from here.
+            channel.basic_cancel(tag.decode())
+        overdue = self._kept_too_long(self._by_tag[tag].queue, channel.connection)
+        self._consume_again(tag, generation)
+        if overdue:
+            self._link.tell_overdue(None)
+
+    def _kept_too_long(self, queue: Queue, connection: LinkConnection) -> bool:
+        """Whether a message must have been the reason why a consumer was ended.
+
+        RabbitMQ 4.3 does that to a consumer of a quorum queue instead of closing the channel, and does not say why.
+        There is no other reason as long as such a queue is there.
+        """
+        try:
+            with connection.within(20), Declarer(connection, self._adoptions) as declarer:
+                if not declarer.exists(queue.name):
+                    return False
+                certain = certain_holding(queue)
+                if certain is not None:
+                    return certain is Holding.QUORUM
+                return type_of(queue, declarer, connection.server_properties) == "quorum"
+        except amqp.ChannelError:
+            return False
 
     def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
-        if generation is None or generation is not self._generation or not generation.alive or self._cancelled:
-            return  # whoever set up what came after has consumed it already, or nobody is to
+        if generation is None or self._is_over(generation):
+            return
         connection, was_away = generation.channel.connection, tag in self._away
         with connection.within(20), Declarer(connection, self._adoptions) as declarer:
             self._declare(declarer, tag)

@@ -276,8 +276,10 @@ class Link:
             self._changed.notify_all()
         self._tell(self._events.on_ready)
 
-    def tell_overdue(self, seconds: float) -> None:
-        """Tell that the broker took back what was not settled within so many seconds; on the reading thread."""
+    def tell_overdue(self, seconds: float | None) -> None:
+        """Tell that the broker took back what was not settled within so many seconds, None for a time that is not
+        known; on the reading thread.
+        """
         self._tell(lambda: self._events.on_overdue(seconds))
 
     def stop(self, deadline: float) -> None:

@@ -1,6 +1,7 @@
 """What is found out about a broker, with real permissions; nothing is changed there."""
 
 from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
 from uuid import uuid4
 
 import amqp
@@ -11,8 +12,19 @@ from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.inspection import Inspection, Wanted, inspect_broker
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.erlang import ErlangAdmin
+from micro_framework.testing.management import ManagementAdmin
 from micro_framework.wire.naming import Binding, Exchange, Queue
 
+PASSWORD = "s3cretword"
+ADD_USER = f"""
+ok = rabbit_auth_backend_internal:add_user(%(user)s, <<"{PASSWORD}">>, <<"t">>),
+ok = rabbit_auth_backend_internal:set_permissions(%(user)s, %(vhost)s, %(configure)s, %(write)s, %(read)s, <<"t">>),
+[]
+"""
+DELETE_USER = """
+ok = rabbit_auth_backend_internal:delete_user(%(user)s, <<"t">>),
+[]
+"""
 EVENTS = Exchange("shop.events")
 QUEUE = Queue("orders", bindings=(Binding(EVENTS, "paid"),))
 
@@ -39,24 +51,26 @@ def declare_everything(uri: str) -> None:
 
 
 @pytest.fixture
-def login(rabbit: VHost, broker: ErlangAdmin) -> Iterator[object]:
+def login(rabbit: VHost, broker: ErlangAdmin | ManagementAdmin) -> Iterator[object]:
     """Log in as a user of its own, with these permissions to configure, write and read."""
-    if not isinstance(broker, ErlangAdmin):
-        pytest.fail("needs the private node")
     users = []
 
     def login(configure: str, write: str, read: str) -> str:
         users.append(user := f"check-{uuid4().hex[:8]}")
-        broker.call(
-            f'rabbit_auth_backend_internal:add_user(<<"{user}">>, <<"s3cretword">>, <<"t">>), '
-            f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{rabbit.name}">>, '
-            f'<<"{configure}">>, <<"{write}">>, <<"{read}">>, <<"t">>).'
-        )
-        return rabbit.uri.replace("guest:guest@", f"{user}:s3cretword@")
+        permissions = {"configure": configure, "write": write, "read": read}
+        if isinstance(broker, ErlangAdmin):
+            broker.evaluate(ADD_USER, user=user, vhost=rabbit.name, **permissions)
+        else:
+            broker.ask("PUT", f"users/{user}", {"password": PASSWORD, "tags": ""})
+            broker.ask("PUT", f"permissions/{quote(rabbit.name, safe='')}/{user}", permissions)
+        return rabbit.uri.replace(urlsplit(rabbit.uri).netloc.rpartition("@")[0], f"{user}:{PASSWORD}")
 
     yield login
     for user in users:
-        broker.call(f'rabbit_auth_backend_internal:delete_user(<<"{user}">>, <<"t">>).')
+        if isinstance(broker, ErlangAdmin):
+            broker.evaluate(DELETE_USER, user=user)
+        else:
+            broker.ask("DELETE", f"users/{user}")
 
 
 def state(rabbit: VHost) -> object:

@@ -30,6 +30,7 @@ from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Queue
 from tests.brokers.probes import SECONDS, Diary, Doors, exchange, message, queue, soon
+from tests.versions import largest_body
 
 JOBS = queue("jobs")
 
@@ -127,16 +128,13 @@ def test_headers_that_no_frame_holds_fail_alone(doors: Doors) -> None:
 
 
 def test_a_body_larger_than_the_broker_takes_fails_alone(doors: Doors, own_node: RabbitMQNode, hurt: VHost) -> None:
-    own_node.call("application:set_env(rabbit, max_message_size, 100000).")
-    try:
+    with largest_body(own_node, 100_000):
         limited = Doors(RabbitMQBroker(hurt.uri))
         limited.declare(JOBS)
         publisher = limited.common_publisher
         sent = [publisher.publish(message("jobs", b"x" * size)) for size in (10, 200_000, 20)]
         assert [outcome(confirmation.wait) for confirmation in sent] == [None, MessageTooLarge, None]
         limited.close()
-    finally:
-        own_node.call("application:set_env(rabbit, max_message_size, 134217728).")
 
 
 def test_a_refused_permission_to_write_fails_alone(doors: Doors, own_node: RabbitMQNode, hurt: VHost) -> None:
