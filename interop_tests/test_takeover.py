@@ -38,6 +38,9 @@ pytestmark = [pytest.mark.kills_broker, pytest.mark.fault, pytest.mark.timeout(3
 ORDERS, BILLING = "taken_orders:Orders", "taken_orders:Billing"
 METHODS = ("alpha", "beta", "itself", "chain")
 SIDES = {"old", "new", "plain"}
+PAUSE = 0.03
+"""Seconds between two calls of a caller. There are enough at each step, since each waits for more of them, and time for
+the processes that start meanwhile; what only a flood finds out is in `tests/takeover/test_switch.py`."""
 EVERY_CASE = [(version, entry) for entry in ("policy", "binding") for version in NAMEKO_VERSIONS]
 CASES = EVERY_CASE if "MF_SOAK" in os.environ else [EVERY_CASE[0], EVERY_CASE[-1]]
 """Each version and each entry once; all four with MF_SOAK."""
@@ -88,12 +91,12 @@ class NamekoCallers(Callers):
     """The same with Nameko's own client, which calls the third service too."""
 
     def __init__(self, nameko: Nameko, prefix: str) -> None:
-        super().__init__(nameko.vhost, threads=1, prefix=prefix)
+        super().__init__(nameko.vhost, threads=1, prefix=prefix, pause=PAUSE)
         self.driver = nameko.driver(timeout=30)
 
     def work(self, number: int) -> None:
         count = 0
-        while not self.ended.wait(0.01):
+        while not self.ended.wait(self.pause):
             count += 1
             service, method = [("orders", "beta"), ("billing", "through")][count % 2]
             call = f"{self.prefix}nameko-{method}-{count}"
@@ -112,7 +115,7 @@ class Events(threading.Thread):
 
     def run(self) -> None:
         with EventProducer("shop", self.vhost.uri) as dispatch:
-            while not self.ended.wait(0.02):
+            while not self.ended.wait(PAUSE):
                 event = f"{self.prefix}event-{len(self.sent)}"
                 dispatch("paid", event)
                 self.sent.append(event)
@@ -137,7 +140,8 @@ class Load:
     def during(self, phase: str) -> Iterator[Callable[[], None]]:
         """Call and dispatch; gives what waits for more answers. At the end everything has been handled."""
         vhost, prefix = self.nameko.vhost, f"{self.path}|{phase}-"
-        ours, theirs = Callers(vhost, methods=METHODS, prefix=prefix), NamekoCallers(self.nameko, prefix)
+        theirs = NamekoCallers(self.nameko, prefix)
+        ours = Callers(vhost, methods=METHODS, prefix=prefix, pause=PAUSE)
         events = Events(vhost, prefix)
 
         def wait_for_more() -> None:

@@ -76,12 +76,28 @@ def plain_side(vhost: VHost, executed: Executed):  # type: ignore[no-untyped-def
 
 
 class Callers:
-    """Threads that call all methods, one call after the other, until the block ends; every answer is kept."""
+    """Threads that call all methods, one call after the other, until the block ends; every answer is kept.
 
-    def __init__(self, vhost: VHost, threads: int = 3, methods: Sequence[str] = METHODS, prefix: str = "") -> None:
+    Args:
+        vhost: Where.
+        threads: How many.
+        methods: What they call in turn.
+        prefix: What the identifiers of their calls begin with.
+        pause: Seconds between two calls of a thread.
+    """
+
+    def __init__(
+        self,
+        vhost: VHost,
+        threads: int = 3,
+        methods: Sequence[str] = METHODS,
+        prefix: str = "",
+        pause: float = 0.005,
+    ) -> None:
         self.vhost = vhost
         self.methods = methods
         self.prefix = prefix
+        self.pause = pause
         self.ended = threading.Event()
         self.answers: list[tuple[str, object]] = []
         self.threads = [
@@ -110,7 +126,7 @@ class Callers:
                 except Exception as error:  # noqa: BLE001 - the test looks at it
                     answer = error
                 self.answers.append((call, answer))
-                self.ended.wait(0.005)
+                self.ended.wait(self.pause)
 
     def wait_for_more(self, calls: int = 20) -> None:
         """Wait until so many more calls were answered."""
