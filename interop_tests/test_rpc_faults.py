@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -215,8 +215,14 @@ def test_calls_are_told_when_the_queue_went_with_the_connection(rabbit: VHost, r
         assert client.working.work(2, str(runs.folder)) == 2
 
 
-def test_no_call_waits_in_vain_while_its_reply_queue_is_deleted_again_and_again(rabbit: VHost, runs: Runs) -> None:
-    """Each gets its answer or is told; none is left to its deadline, whenever the queue went."""
+@pytest.mark.fault
+def test_no_call_waits_in_vain_while_its_reply_queue_is_deleted_again_and_again(
+    rabbit: VHost, runs: Runs, soak_size: Callable[[int], int]
+) -> None:
+    """Each gets its answer or is told; none is left to its deadline, whenever the queue went.
+
+    Each deletion meets up to ten calls, which are at different places since none waits for another.
+    """
     over = threading.Event()
     outcomes: Counter[str] = Counter()
 
@@ -230,7 +236,7 @@ def test_no_call_waits_in_vain_while_its_reply_queue_is_deleted_again_and_again(
         callers = [pool.submit(call, caller) for caller in range(10)]
         try:
             with channel_to(rabbit.uri) as channel:
-                for _ in range(100):
+                for _ in range(soak_size(50)):
                     rabbit.wait_for(lambda _: is_consumed(channel, queue), what="the client to consume its queue")
                     channel.queue_delete(queue)
         finally:
@@ -261,8 +267,10 @@ def name_of(client: RPCClient, number: int, runs: Runs) -> str:
 # -- the broker is killed
 
 
-def test_a_hundred_pending_calls_outlive_the_broker(own_node: RabbitMQNode, runs: Runs) -> None:
-    vhost = own_node.vhost()
+def test_a_hundred_pending_calls_outlive_the_broker_and_those_made_meanwhile_are_sent_or_told(
+    own_node: RabbitMQNode, runs: Runs
+) -> None:
+    vhost, told, kept = own_node.vhost(), PENDING, PENDING + 1
     with (
         OwnService(vhost, "Working", MAX_WORKERS=PENDING, PREFETCH_COUNT=PENDING) as service,
         RPCClient(vhost.uri, timeout=SECONDS) as client,
@@ -271,11 +279,15 @@ def test_a_hundred_pending_calls_outlive_the_broker(own_node: RabbitMQNode, runs
         runs.wait_for(PENDING)
         own_node.persist_declarations()
         own_node.kill()
+        with pytest.raises(RPCTimeout, match="was not sent"):
+            client.working.work.with_timeout(0.5)(told, str(runs.folder))
+        calls.append(client.working.work.call_async(kept, str(runs.folder)))
         own_node.start()
         runs.let_go()
-        assert [call.result() for call in calls] == list(range(PENDING))
+        assert [call.result() for call in calls] == [*range(PENDING), kept]
         assert service.is_running()
         assert still_serves(vhost, runs)
+    assert told not in [number for number, _ in runs.all()]
 
 
 def test_calls_that_nobody_serves_any_more_end_at_their_deadline(own_node: RabbitMQNode, runs: Runs) -> None:
@@ -290,23 +302,6 @@ def test_calls_that_nobody_serves_any_more_end_at_their_deadline(own_node: Rabbi
         for call in calls:
             assert isinstance(call.exception(), RPCTimeout)
         assert time.monotonic() - started > 8
-
-
-def test_calls_to_a_broker_that_is_away_end_at_their_deadline_and_are_never_sent(
-    own_node: RabbitMQNode, runs: Runs
-) -> None:
-    vhost = own_node.vhost()
-    with OwnService(vhost, "Working"), RPCClient(vhost.uri, timeout=SECONDS) as client:
-        assert client.working.work(0, str(runs.folder)) == 0
-        own_node.persist_declarations()
-        own_node.kill()
-        with pytest.raises(RPCTimeout, match="was not sent"):
-            client.working.work.with_timeout(0.5)(1, str(runs.folder))
-        kept = client.working.work.call_async(2, str(runs.folder))
-        own_node.start()
-        assert kept.result() == 2
-        assert client.working.work(3, str(runs.folder)) == 3
-    assert 1 not in [number for number, _ in runs.all()]
 
 
 @pytest.fixture(params=NAMEKO_VERSIONS)

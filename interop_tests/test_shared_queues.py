@@ -22,6 +22,7 @@ from micro_framework.amqp.entrypoints import EventListener
 from micro_framework.cli import main
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import route
+from micro_framework.standalone import RPCClient
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.rabbitmq import free_port
 from micro_framework.testing.services import running
@@ -68,7 +69,8 @@ def emit_numbers(vhost: VHost, count: int) -> list[int]:
 
 
 def handled_by(nameko: Nameko) -> list[dict[str, Any]]:
-    log: list[dict[str, Any]] = nameko.driver().call("pooled", "log")
+    with RPCClient(nameko.vhost.uri) as client:
+        log: list[dict[str, Any]] = client.pooled.log()
     return log
 
 

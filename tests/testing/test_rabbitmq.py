@@ -69,25 +69,17 @@ def test_vhosts_are_separate_and_deleted_whole(node: RabbitMQNode) -> None:
         node.delete_vhost(first.name)
 
 
-def test_what_is_durable_survives_a_kill(node: RabbitMQNode) -> None:
+def test_what_is_durable_survives_a_kill_once_it_is_persisted(node: RabbitMQNode) -> None:
+    """Also in the worst case: the broker has answered, and confirmed, and the decision is nowhere on the disk."""
     vhost = node.vhost()
     declare(vhost.uri, Queue("kept", Exchange("events", "topic"), routing_key="a.*"), messages=3)
+    with decisions_held_back(node):
+        declare(vhost.uri, Queue("decided late"), messages=3)
     node.persist_declarations()
     node.kill()
     assert not accepts_connections(node.host, node.port)
     node.start()
-    assert vhost.depth("kept") == 3
-
-
-def test_a_declaration_whose_decision_is_late_survives_a_kill_once_it_is_persisted(node: RabbitMQNode) -> None:
-    """The worst case on demand: the broker has answered, and confirmed, and the decision is nowhere on the disk."""
-    vhost = node.vhost()
-    with decisions_held_back(node):
-        declare(vhost.uri, Queue("kept"), messages=3)
-    node.persist_declarations()
-    node.kill()
-    node.start()
-    assert vhost.depth("kept") == 3
+    assert (vhost.depth("kept"), vhost.depth("decided late")) == (3, 3)
 
 
 @contextlib.contextmanager
@@ -135,11 +127,6 @@ def test_a_connection_is_closed_from_the_broker_side(node: RabbitMQNode) -> None
         other.default_channel.queue_declare("still.works")
 
 
-def test_extra_config_is_used() -> None:
-    with RabbitMQNode(extra_config=["channel_max = 17"]) as node, Connection(node.uri) as connection:
-        assert connection.connection.channel_max == 17
-
-
 def test_a_broken_config_is_reported_with_the_brokers_words() -> None:
     node = RabbitMQNode(extra_config=["listeners.nonsense = 1"])
     with pytest.raises(BrokerStateError, match=r"(?s)ended at start.*listeners\.nonsense"), node:
@@ -147,14 +134,16 @@ def test_a_broken_config_is_reported_with_the_brokers_words() -> None:
     assert not node.folder.exists()
 
 
-def test_a_taken_port_is_exchanged_for_a_free_one() -> None:
-    node = RabbitMQNode()
+def test_a_taken_port_is_exchanged_for_a_free_one_and_extra_config_is_used() -> None:
+    node = RabbitMQNode(extra_config=["channel_max = 17"])
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = node.port = other.getsockname()[1]
         node._write_config()
         with node:
             assert node.port != taken
             assert node.queues("/") == []
+            with Connection(node.uri) as connection:
+                assert connection.connection.channel_max == 17
 
 
 OWNER = """
