@@ -127,26 +127,26 @@ ok = rabbit_vhost:delete(%(vhost)s, <<"test">>),
 CLEAR_VHOST = """
 VHost = %(vhost)s,
 try
-Connected = [C || C <- rabbit_networking:connection_info_all([vhost]),
-                  lists:member(proplists:get_value(vhost, C), [VHost, ''])],
-AtLeastOnce = [Q || Q <- rabbit_amqqueue:list(VHost),
-                    lists:keymember(<<"x-dead-letter-strategy">>, 1, amqqueue:get_arguments(Q))],
-All = <<".*">>,
-Permissions = [lists:sort(proplists:delete(user, P))
-               || P <- rabbit_auth_backend_internal:list_vhost_permissions(VHost)],
-Settings = lists:append([rabbit_policy:list(VHost), rabbit_policy:list_op(VHost), rabbit_vhost_limit:list(VHost),
-                         rabbit_runtime_parameters:list(VHost)]),
-Declared = fun() -> [X || [{name, X}] <- rabbit_exchange:info_all(VHost, [name]),
-                          element(4, X) =/= <<>>,
-                          binary:longest_common_prefix([element(4, X), <<"amq.">>]) < 4] end,
-Connected =:= [] andalso AtLeastOnce =:= []
-    andalso Settings =:= []
-    andalso Permissions =:= [[{configure, All}, {read, All}, {write, All}]]
-    andalso begin
-        [rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list(VHost)],
-        [rabbit_exchange:delete(X, false, <<"test">>) || X <- Declared()],
-        rabbit_amqqueue:list(VHost) =:= [] andalso Declared() =:= []
-    end
+    Connected = [C || C <- rabbit_networking:connection_info_all([vhost]),
+                      lists:member(proplists:get_value(vhost, C), [VHost, ''])],
+    AtLeastOnce = [Q || Q <- rabbit_amqqueue:list(VHost),
+                        lists:keymember(<<"x-dead-letter-strategy">>, 1, amqqueue:get_arguments(Q))],
+    All = <<".*">>,
+    Permissions = [lists:sort(proplists:delete(user, P))
+                   || P <- rabbit_auth_backend_internal:list_vhost_permissions(VHost)],
+    Settings = lists:append([rabbit_policy:list(VHost), rabbit_policy:list_op(VHost), rabbit_vhost_limit:list(VHost),
+                             rabbit_runtime_parameters:list(VHost)]),
+    Declared = fun() -> [X || [{name, X}] <- rabbit_exchange:info_all(VHost, [name]),
+                              element(4, X) =/= <<>>,
+                              binary:longest_common_prefix([element(4, X), <<"amq.">>]) < 4] end,
+    Connected =:= [] andalso AtLeastOnce =:= []
+        andalso Settings =:= []
+        andalso Permissions =:= [[{configure, All}, {read, All}, {write, All}]]
+        andalso begin
+            [rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list(VHost)],
+            [rabbit_exchange:delete(X, false, <<"test">>) || X <- Declared()],
+            rabbit_amqqueue:list(VHost) =:= [] andalso Declared() =:= []
+        end
 catch _:_ -> false
 end
 """
