@@ -124,11 +124,13 @@ def with_its_marks(page: Path) -> Any:
 
 @pytest.fixture
 def page_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty current directory to import from; modules imported from it are forgotten."""
+    """An empty current directory to import from; modules imported from it, and variables set, are forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
+    before, variables = set(sys.modules), dict(os.environ)
     yield tmp_path
+    os.environ.clear()
+    os.environ.update(variables)
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]

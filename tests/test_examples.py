@@ -263,11 +263,8 @@ def test_the_tour_is_taken_on_rabbitmq(rabbit):
         assert ended(process) == 0
 
 
-def test_the_routes_start_as_a_script_on_rabbitmq(rabbit: VHost, tmp_path):
-    source = (EXAMPLES / "routes" / "service.py").read_text()
-    (tmp_path / "service.py").write_text(source.replace("amqp://guest:guest@localhost:5672", rabbit.uri))
-    (tmp_path / "tasks.py").write_text((EXAMPLES / "routes" / "tasks.py").read_text())
-    with started([sys.executable, "service.py"], tmp_path) as process:
+def test_the_routes_start_as_a_script_on_rabbitmq(rabbit: VHost):
+    with started([sys.executable, "service.py"], EXAMPLES / "routes", AMQP_URI=rabbit.uri) as process:
         rabbit.wait_for_consumers(
             "evt-my_exchange-my_routing_key--my_service.test",
             "evt-my_service-event_name--my_service.test2",
