@@ -152,7 +152,9 @@ def test_a_nameko_caller_gets_its_result_though_the_broker_closes_our_connection
         assert still_serves(vhost, runs)
 
 
-def test_calls_go_on_while_connections_are_closed_again_and_again(rabbit: VHost, runs: Runs) -> None:
+def test_calls_go_on_while_connections_are_closed_again_and_again(
+    rabbit: VHost, runs: Runs, soak_size: Callable[[int], int]
+) -> None:
     over = threading.Event()
 
     def disturb() -> None:
@@ -167,7 +169,7 @@ def test_calls_go_on_while_connections_are_closed_again_and_again(rabbit: VHost,
         disturbing = threading.Thread(target=disturb, name="disturbing")
         disturbing.start()
         try:
-            numbers = list(range(500))
+            numbers = list(range(soak_size(200)))
             results = list(pool.map(lambda number: client.working.work(number, str(runs.folder)), numbers))
         finally:
             over.set()
