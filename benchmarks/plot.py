@@ -1,4 +1,6 @@
-"""``python -m benchmarks.plot RESULTS.json PLOT.svg``: one picture of a run, each contestant as a multiple of Nameko.
+"""``python -m benchmarks.plot RESULTS.json PLOT.svg [TITLE ...]``: one picture of a run, in multiples of Nameko.
+
+Without titles of tables it shows all of them.
 
 A few rectangles need no plotting library; written by hand the file is small, the same for the same figures, and follows
 the reader's light or dark colours.
@@ -26,22 +28,29 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 def main(arguments: Sequence[str]) -> int:
     """Draw the results of one file into another; the return value is the exit code."""
-    if len(arguments) != 2:
-        sys.stderr.write("usage: python -m benchmarks.plot RESULTS.json PLOT.svg\n")
+    if len(arguments) < 2:
+        sys.stderr.write("usage: python -m benchmarks.plot RESULTS.json PLOT.svg [TITLE ...]\n")
         return 2
-    source, target = map(Path, arguments)
-    target.write_text(picture(json.loads(source.read_text())))
+    source, target, *titles = arguments
+    results = json.loads(Path(source).read_text())
+    if unknown := set(titles) - {cell["title"] for cell in results["cells"]}:
+        sys.stderr.write(f"{source} has no table {', '.join(map(repr, sorted(unknown)))}\n")
+        return 2
+    Path(target).write_text(picture(results, titles))
     return 0
 
 
-def picture(results: Mapping[str, Any]) -> str:
+def picture(results: Mapping[str, Any], titles: Sequence[str] = ()) -> str:
     """The whole SVG.
 
     Args:
         results: As `benchmarks.report.as_json` makes them.
+        titles: Of the tables to show, none for all.
     """
     parts, top = [], 10
     for title, multiples in charts(results):
+        if not multiples or (titles and title not in titles):
+            continue
         lines = list(chart(title, multiples, top))
         parts += lines
         top += HEAD + len(multiples) * (BAR + GAP) + GAP
@@ -66,8 +75,6 @@ def multiple(rounds: Sequence[Mapping[str, Any]], name: str, base: str) -> float
 
 def chart(title: str, multiples: Mapping[str, float], top: int) -> Iterator[str]:
     """The bars of one cell; a dashed line where the base's end."""
-    if not multiples:
-        return
     scale = ROOM / max(multiples.values())
     yield f'<text class="title" x="0" y="{top + 14}">{escape(title)}</text>'
     for number, (name, value) in enumerate(multiples.items()):

@@ -38,3 +38,12 @@ def test_the_command_draws_a_file(tmp_path: Path) -> None:
     assert main([str(source), str(target)]) == 0
     assert target.read_text() == picture(RESULTS)
     assert main([]) == 2
+
+
+def test_the_command_draws_the_tables_that_are_named(tmp_path: Path) -> None:
+    source, target = tmp_path / "results.json", tmp_path / "plot.svg"
+    two = [*RESULTS["cells"], {"title": "publish", "rounds": ROUNDS}]
+    source.write_text(json.dumps(RESULTS | {"cells": two}))
+    assert main([str(source), str(target), "consume"]) == 0
+    assert target.read_text() == picture(RESULTS)
+    assert main([str(source), str(target), "nothing"]) == 2
