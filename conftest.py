@@ -133,8 +133,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("kills_broker")
         if soak_factor() > 1 and item.get_closest_marker("fault"):
             item.add_marker(pytest.mark.timeout(SOAK_TIMEOUT_SECONDS), append=False)
-    # The longest first, so that no worker is left alone with one at the end.
-    items.sort(key=lambda item: item.get_closest_marker("fault") is None)
     if foreign_broker():
         leave_out(config, items, [item for item in items if item.get_closest_marker("kills_broker")])
 
@@ -189,22 +187,12 @@ def broker(request: pytest.FixtureRequest) -> ErlangAdmin | ManagementAdmin:
     return ask_for_broker(path)
 
 
-@pytest.fixture(scope="session")
-def spare_vhosts() -> list[VHost]:
-    """Virtual hosts that a test has had, empty again."""
-    return []
-
-
 @pytest.fixture
-def rabbit(broker: ErlangAdmin | ManagementAdmin, spare_vhosts: list[VHost]) -> Iterator[VHost]:
+def rabbit(broker: ErlangAdmin | ManagementAdmin) -> Iterator[VHost]:
     """An empty virtual host of the test's own: its URI, what is in it, and waiting for it to change."""
-    vhost = spare_vhosts.pop() if spare_vhosts else broker.vhost()
+    vhost = broker.vhost()
     yield vhost
-    # RabbitMQ works longer on a new virtual host than many a test does.
-    if isinstance(broker, ErlangAdmin) and broker.clear_vhost(vhost.name):
-        spare_vhosts.append(vhost)
-    else:
-        broker.delete_vhost(vhost.name)
+    broker.delete_vhost(vhost.name)
 
 
 @pytest.fixture

@@ -55,9 +55,7 @@ def run_pytest(python: Path, arguments: list[str]) -> int:
     environment(TUTORIAL)  # before the tests, which have deadlines
     variables.pop("PYTHONPATH", None)
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # tests start hundreds of processes that would compile everything
-    # Each worker gets neighbours, which share fixtures, and who is ready first takes over from the other.
-    distribution = ["-n", os.environ.get("MF_TEST_WORKERS", "2"), "--dist", "worksteal"]
-    command = [str(python), "-m", "pytest", *distribution, *arguments]
+    command = [str(python), "-m", "pytest", "-n", os.environ.get("MF_TEST_WORKERS", "2"), *arguments]
     say(" ".join(command[1:]))
     return subprocess.run(command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, check=False).returncode
 

@@ -8,7 +8,10 @@ must be away, and stay away, first. A rollback goes the other way about.
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
+from micro_framework.brokers.errand import Errand
+from micro_framework.brokers.rabbitmq.browser import RabbitMQBrowser
 from micro_framework.config import Settings
 from micro_framework.exceptions import BrokerError
 from micro_framework.takeover.management import Management, ManagementRefused
@@ -38,8 +41,10 @@ STAY_SECONDS = 1.0
 LAG_SECONDS = 10.0
 """What the management API may lag behind: it collects figures every 5 s."""
 POLL_SECONDS = 0.1
+HEALING_SECONDS = 0.3
+"""A class that has just found its healing queue takes the old binding away within this time."""
 FEWEST_QUESTIONS = 16
-"""Of two replicas one is missed by so many once in 2 ** 16 times; the API may know of the second only later."""
+"""Of two replicas one is missed by so many once in 2 ** 16 times."""
 MARKER = {"x-max-length": 1}
 FORBIDDEN = (401, 403)
 
@@ -166,6 +171,7 @@ class Takeover:
         self.refuse(self.stranded(state))
         self.switch_back(state)
         if not self.plan:
+            self.bind_again()
             self.require_direct(there=True)
             self.say("everything runs on the old side. The new side still answers what waits in its queue.")
 
@@ -181,7 +187,7 @@ class Takeover:
         state = self.checked(prepared=False)
         if self.names.healing in state.queues:
             if state.has(self.method("*")):
-                self.refuse(self.lasting(self.old_consumers))
+                self.refuse(self.old_consumers(state))
                 self.hand_over(state)
             else:
                 self.move_all(state, watch)
@@ -199,10 +205,6 @@ class Takeover:
             return []
         found = f"{self.names.old} still has {seen.consumers} consumers and holds {seen.messages} messages"
         return [f"{found}; stop the old replicas once it is empty, then run 'migrate finish' again"]
-
-    def no_old_consumers(self, state: State) -> list[str]:
-        """None of them."""
-        return [] if state.queue(self.names.old).consumers else ["the old side is down"]
 
     def in_use(self, state: State) -> list[str]:
         """What still uses the new queue."""
@@ -296,6 +298,13 @@ class Takeover:
         # The keys go in any case, so that a class which heals a moment too late does no harm.
         self.perform([delete_queue(self.names.healing), *order])
 
+    def bind_again(self) -> None:
+        """Once a class that was just healing is through with it, have the binding that it took away once more."""
+        time.sleep(HEALING_SECONDS)
+        state = self.state()
+        if not state.has(state.direct):
+            self.perform([bind(state.direct)])
+
     # Operations.
 
     def preparation(self, state: State, entry: str, calls: Sequence[str]) -> Iterator[Operation]:
@@ -343,8 +352,17 @@ class Takeover:
     # Checks.
 
     def state(self) -> State:
-        """What there is now."""
-        return read_state(self.management, self.names)
+        """What there is now. Consumers as the queues know them, for the HTTP API tells of them seconds later."""
+        state = read_state(self.management, self.names)
+        sides = [queue for queue in (self.names.old, self.names.new) if queue in state.queues]
+        return state.with_consumers(self.consumers(sides)) if sides else state
+
+    def consumers(self, queues: Sequence[str]) -> dict[str, int]:
+        """How many consumers queues have."""
+        with Errand(self.settings, f"takeover-{self.names.service}") as errand:
+            browser = cast(RabbitMQBrowser, errand.browser)
+            seen = {queue: browser.seen(queue, errand.deadline()) for queue in queues}
+        return {queue: found[1] for queue, found in seen.items() if found is not None}
 
     def checked(self, *, prepared: bool = False) -> State:
         """What there is now, if it is as it must be.
@@ -401,9 +419,7 @@ class Takeover:
 
     def configuration_problems(self, state: State) -> list[str]:
         """Old replicas that would bind their queue to the main exchange again, at their next reconnect."""
-        if self.lasting(self.no_old_consumers):
-            return []
-        answers = self.configurations(self.state())
+        answers = self.configurations(state)
         if answers is None:
             return []
         restart = f"restart them with rpc_exchange: {self.names.side}; with the binding entry that comes before a move"

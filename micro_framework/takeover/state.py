@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from micro_framework.takeover.management import Management
@@ -50,6 +50,15 @@ class State:
     exchanges: Mapping[str, Mapping[str, Any]]
     bindings: frozenset[Binding]
     policies: Mapping[str, Mapping[str, Any]]
+
+    def with_consumers(self, consumers: Mapping[str, int]) -> "State":
+        """The same with other numbers of consumers.
+
+        Args:
+            consumers: By queue.
+        """
+        known = {name: replace(self.queue(name), consumers=count) for name, count in consumers.items()}
+        return replace(self, queues={**self.queues, **known})
 
     @property
     def direct(self) -> Binding:

@@ -15,15 +15,15 @@ def lines(takeover: Takeover) -> Iterator[str]:
     Raises:
         BrokerError: No answer.
     """
-    names = takeover.names
-    offer = new_side_offers(takeover)
-    state = takeover.state()
+    state, names = takeover.state(), takeover.names
     yield f"service {names.service}: {stage(state)}"
     for side, queue in (("old", names.old), ("new", names.new)):
         seen = state.queue(queue)
         yield f"{side} side: {queue}, {seen.consumers} consumers, {seen.messages} messages"
-    for method in sorted(offer):
-        yield f"  {names.key(method)}: {answering(state, method)}"
+    if names.new in state.queues and names.gate in state.exchanges:
+        offer = offered(takeover.management, names, ANSWER_SECONDS)
+        for method in sorted(offer or ()):
+            yield f"  {names.key(method)}: {answering(state, method)}"
     if answers := takeover.configurations(state):
         yield f"old replicas, {answers.asked} probes: {answers.side} with the new config, {answers.main} with the old"
     if names.healing in state.queues and state.has(state.direct):
@@ -31,17 +31,6 @@ def lines(takeover: Takeover) -> Iterator[str]:
     yield from (f"PROBLEM: {each}" for each in (*state.problems(), *state.process_problems()))
     yield from (f"PROBLEM: {each}" for each in (*takeover.stranded(state), *takeover.lasting(State.unhealed)))
     yield from (f"note: {each}" for each in state.warnings(takeover.management.version()))
-
-
-def new_side_offers(takeover: Takeover) -> frozenset[str]:
-    """The methods of the new side; where somebody answers, the API has learnt of them when this returns."""
-    state, names = takeover.state(), takeover.names
-    if names.new not in state.queues or names.gate not in state.exchanges:
-        return frozenset()
-    offer = offered(takeover.management, names, ANSWER_SECONDS)
-    if offer is not None:
-        takeover.lasting(lambda state: [] if state.queue(names.new).consumers else ["not known yet"])
-    return offer or frozenset()
 
 
 def stage(state: State) -> str:

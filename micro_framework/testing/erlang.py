@@ -122,35 +122,6 @@ ok = rabbit_vhost:delete(%(vhost)s, <<"test">>),
 []
 """
 
-# Who is still connected, and what is set for the virtual host rather than in it, stays: that is told. Queues that
-# dead-letter at least once go with their virtual host, see above. A release that answers otherwise is no failure.
-CLEAR_VHOST = """
-VHost = %(vhost)s,
-try
-    Connected = [C || C <- rabbit_networking:connection_info_all([vhost]),
-                      lists:member(proplists:get_value(vhost, C), [VHost, ''])],
-    AtLeastOnce = [Q || Q <- rabbit_amqqueue:list(VHost),
-                        lists:keymember(<<"x-dead-letter-strategy">>, 1, amqqueue:get_arguments(Q))],
-    All = <<".*">>,
-    Permissions = [lists:sort(proplists:delete(user, P))
-                   || P <- rabbit_auth_backend_internal:list_vhost_permissions(VHost)],
-    Settings = lists:append([rabbit_policy:list(VHost), rabbit_policy:list_op(VHost), rabbit_vhost_limit:list(VHost),
-                             rabbit_runtime_parameters:list(VHost)]),
-    Declared = fun() -> [X || [{name, X}] <- rabbit_exchange:info_all(VHost, [name]),
-                              element(4, X) =/= <<>>,
-                              binary:longest_common_prefix([element(4, X), <<"amq.">>]) < 4] end,
-    Connected =:= [] andalso AtLeastOnce =:= []
-        andalso Settings =:= []
-        andalso Permissions =:= [[{configure, All}, {read, All}, {write, All}]]
-        andalso begin
-            [rabbit_amqqueue:delete(Q, false, false, <<"test">>) || Q <- rabbit_amqqueue:list(VHost)],
-            [rabbit_exchange:delete(X, false, <<"test">>) || X <- Declared()],
-            rabbit_amqqueue:list(VHost) =:= [] andalso Declared() =:= []
-        end
-catch _:_ -> false
-end
-"""
-
 
 def find_server_home() -> Path:
     """The installed RabbitMQ server's folder, the one with `sbin` and `plugins` in it.
@@ -309,15 +280,6 @@ class ErlangAdmin:
     def delete_vhost(self, name: str) -> None:
         """Delete a virtual host with everything in it (about 15 ms)."""
         self.evaluate(DELETE_VHOST, vhost=name)
-
-    def clear_vhost(self, name: str) -> bool:
-        """Delete what is in a virtual host, which costs a fifth of deleting it and creating another.
-
-        Returns:
-            Whether it is as good as new. If not, it may be connected or have policies, limits or other permissions:
-            delete it.
-        """
-        return bool(self.evaluate(CLEAR_VHOST, vhost=name))
 
     def vhost(self, name: str | None = None, default_queue_type: str | None = None) -> VHost:
         """A handle on a new virtual host; delete it with `delete_vhost(handle.name)`."""

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from kombu import Connection, Exchange, Queue
+from kombu import Connection, Queue
 
 from micro_framework.testing.broker_state import BrokerStateError
 from micro_framework.testing.erlang import (
@@ -35,37 +35,6 @@ def test_a_queue_of_any_name_and_owner_can_be_deleted(own_node: RabbitMQNode) ->
         assert set(vhost.queues()) == {name}
         own_node.delete_queue(vhost.name, name)
         assert vhost.queues() == {}
-
-
-def test_a_virtual_host_is_cleared_of_what_clients_made(own_node: RabbitMQNode) -> None:
-    vhost = own_node.vhost()
-    with Connection(vhost.uri) as connection:
-        kinds = [{}, {"x-queue-type": "quorum"}]
-        for number, arguments in enumerate(kinds):
-            exchange = Exchange(f"events-{number}", "topic")
-            Queue(f"queue-{number}", exchange, "a.*", queue_arguments=arguments)(connection.default_channel).declare()
-        assert not own_node.clear_vhost(vhost.name), "somebody is connected"
-        assert len(vhost.queues()) == len(kinds)
-    vhost.wait_for(lambda it: not it.connections(), what="the connection to go")
-    assert own_node.clear_vhost(vhost.name)
-    assert (vhost.queues(), vhost.exchanges(), vhost.bindings()) == ({}, {}, [])
-    with Connection(vhost.uri) as connection:
-        Queue("queue-0")(connection.default_channel).declare()
-    assert vhost.depth("queue-0") == 0
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        'rabbit_policy:set(%(vhost)s, <<"p">>, <<".*">>, [{<<"max-length">>, 5}], 0, <<"queues">>, <<"test">>)',
-        'rabbit_vhost_limit:set(%(vhost)s, [{<<"max-queues">>, 5}], <<"test">>)',
-        'rabbit_auth_backend_internal:set_permissions(<<"guest">>, %(vhost)s, <<>>, <<>>, <<>>, <<"test">>)',
-    ],
-)
-def test_a_virtual_host_with_settings_is_not_as_good_as_new(own_node: RabbitMQNode, setting: str) -> None:
-    vhost = own_node.vhost()
-    own_node.evaluate(f"ok = {setting}, []", vhost=vhost.name)
-    assert not own_node.clear_vhost(vhost.name)
 
 
 def test_another_process_can_ask_with_the_settings(own_node: RabbitMQNode) -> None:
