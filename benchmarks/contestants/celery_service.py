@@ -1,10 +1,12 @@
 """The contestant Celery: one task, acknowledged late; a pool of threads, or of processes where it computes."""
 
+import signal
 import threading
 from typing import Any
 
 from callers import Callers, fresh_payload
 from celery import Celery
+from celery.signals import worker_ready
 from tally import counting, read_order
 from work import work_of
 
@@ -22,6 +24,13 @@ app.conf.update(
 )
 handled = counting(order) if order["role"] in ("consume", "serve") else None
 work = work_of(order)
+write_report = signal.getsignal(signal.SIGUSR1)
+
+
+@worker_ready.connect
+def report_when_asked(**_: Any) -> None:
+    """Celery takes the signal for itself when it starts."""
+    signal.signal(signal.SIGUSR1, write_report)
 
 
 @app.task(name="handle")
