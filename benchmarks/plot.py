@@ -6,13 +6,14 @@ A few rectangles need no plotting library; written by hand the file is small, th
 the reader's light or dark colours.
 """
 
-import json
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
+
+from benchmarks.ratios import Spread, ratios_in
+from benchmarks.report import results_of
 
 __all__ = ["main", "picture"]
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stderr.write("usage: python -m benchmarks.plot RESULTS.json PLOT.svg [TITLE ...]\n")
         return 2
     source, target, *titles = arguments
-    results = json.loads(Path(source).read_text())
+    results = results_of(source)
     if unknown := set(titles) - {cell["title"] for cell in results["cells"]}:
         sys.stderr.write(f"{source} has no table {', '.join(map(repr, sorted(unknown)))}\n")
         return 2
@@ -62,15 +63,8 @@ def picture(results: Mapping[str, Any], titles: Sequence[str] = ()) -> str:
 def charts(results: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
     """Of each cell its title, and the median multiple of each contestant that has one."""
     for cell in results["cells"]:
-        multiples = {name: multiple(cell["rounds"], name, results["base"]) for name in cell["rounds"][0]}
-        yield cell["title"], {name: value for name, value in multiples.items() if value is not None}
-
-
-def multiple(rounds: Sequence[Mapping[str, Any]], name: str, base: str) -> float | None:
-    """The median over the rounds in which both are valid."""
-    pairs = [(played[name].get("rate"), played.get(base, {}).get("rate")) for played in rounds]
-    ratios = [own / other for own, other in pairs if own and other]
-    return statistics.median(ratios) if ratios else None
+        spreads = {name: Spread.of(ratios_in(cell["rounds"], name, [results["base"]])) for name in cell["rounds"][0]}
+        yield cell["title"], {name: spread.median for name, spread in spreads.items() if spread is not None}
 
 
 def chart(title: str, multiples: Mapping[str, float], top: int) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.lives import Life
 from benchmarks.rounds import LifeRound, Round
@@ -17,6 +18,7 @@ __all__ = [
     "percentile_of",
     "rate_of",
     "ratio_of",
+    "ratios_in",
     "voids_of",
     "work_of",
 ]
@@ -67,6 +69,12 @@ def ratio_of(rounds: Sequence[Round], name: str, base: str) -> Spread | None:
     """How many times the rate of another contestant, over the rounds in which both are valid."""
     pairs = [(played.get(name), played.get(base)) for played in rounds]
     return Spread.of([a.rate / b.rate for a, b in pairs if isinstance(a, Run) and isinstance(b, Run)])
+
+
+def ratios_in(rounds: Sequence[Mapping[str, Any]], name: str, others: Sequence[str]) -> list[float]:
+    """The same of rounds as `benchmarks.report.as_json` makes them, and to whichever of others took part."""
+    rates = [{each: run["rate"] for each, run in played.items() if run.get("rate")} for played in rounds]
+    return [rate[name] / rate[other] for rate in rates for other in others if name in rate and other in rate]
 
 
 def life_of(rounds: Sequence[LifeRound], name: str, field: str) -> Spread | None:

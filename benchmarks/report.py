@@ -1,10 +1,12 @@
 """Figures as a Markdown table for people and as JSON for programs."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from benchmarks.lives import FIGURES
@@ -23,7 +25,7 @@ from benchmarks.ratios import (
 from benchmarks.rounds import LifeRound, Round
 from benchmarks.runs import Void
 
-__all__ = ["as_json", "as_markdown", "environment"]
+__all__ = ["as_json", "as_markdown", "environment", "results_of", "ruled", "spread_text"]
 
 Results = Mapping[Cell, Sequence[Round]]
 
@@ -128,6 +130,23 @@ def as_json(results: Results, lives: Sequence[LifeRound], facts: Mapping[str, An
         ],
         "lives": [plain(played) for played in lives],
     }
+
+
+def results_of(path: str) -> dict[str, Any]:
+    """What `as_json` made, read from a file.
+
+    Raises:
+        SystemExit: It is not such a file; the message says why.
+    """
+    try:
+        results: dict[str, Any] = json.loads(Path(path).read_text())
+        if not isinstance(results["cells"], list):
+            raise TypeError
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}; expected a file of benchmarks/results/") from error
+    except (ValueError, LookupError, TypeError):
+        raise SystemExit(f"{path} holds no results; expected a .json of benchmarks/results/") from None
+    return results
 
 
 def plain(played: Round | LifeRound) -> dict[str, Any]:

@@ -3,11 +3,8 @@
 A figure is the median of the ratios within rounds, as in the tables of the run; empty where somebody did not take part.
 """
 
-import json
-import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from benchmarks.plan import (
@@ -21,6 +18,8 @@ from benchmarks.plan import (
     OWN,
     RAW,
 )
+from benchmarks.ratios import Spread, ratios_in
+from benchmarks.report import results_of, ruled, spread_text
 
 __all__ = ["main", "summary"]
 
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m benchmarks.summary RESULTS.json\n")
         return 2
-    print(summary(json.loads(Path(arguments[0]).read_text())))
+    print(summary(results_of(arguments[0])))
     return 0
 
 
@@ -51,7 +50,7 @@ def summary(results: Mapping[str, Any]) -> str:
         results: As `benchmarks.report.as_json` makes them.
     """
     heads = ["", *(f"x {name}" for name in COLUMNS)]
-    return "\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *rows(results["cells"])])
+    return "\n".join([*ruled(heads), *rows(results["cells"])])
 
 
 def rows(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -62,23 +61,11 @@ def rows(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             if name == OWN or name.startswith(f"{OWN}, "):
                 how = name.removeprefix(OWN).removeprefix(", ")
                 title = f"{cell['title']} ({how})" if how else cell["title"]
-                figures = [multiple(rounds, name, others) for others in COLUMNS.values()]
+                figures = [
+                    spread_text(Spread.of(ratios_in(rounds, name, others)), "{:.2f}") for others in COLUMNS.values()
+                ]
                 if any(figures):
                     yield f"| {' | '.join([title, *figures])} |"
-
-
-def multiple(rounds: Sequence[Mapping[str, Any]], name: str, others: Sequence[str]) -> str:
-    """``2.10 (1.98..2.15)``, empty if none of the others took part."""
-    ratios = [
-        played[name]["rate"] / played[other]["rate"]
-        for played in rounds
-        for other in others
-        if played[name].get("rate") and played.get(other, {}).get("rate")
-    ]
-    if not ratios:
-        return ""
-    spread = f" ({min(ratios):.2f}..{max(ratios):.2f})" if len(ratios) > 1 else ""
-    return f"{statistics.median(ratios):.2f}{spread}"
 
 
 if __name__ == "__main__":

@@ -152,9 +152,7 @@ def test_a_nameko_caller_gets_its_result_though_the_broker_closes_our_connection
         assert still_serves(vhost, runs)
 
 
-def test_calls_go_on_while_connections_are_closed_again_and_again(
-    rabbit: VHost, runs: Runs, soak_size: Callable[[int], int]
-) -> None:
+def test_calls_go_on_while_connections_are_closed_again_and_again(rabbit: VHost, runs: Runs) -> None:
     over = threading.Event()
 
     def disturb() -> None:
@@ -169,7 +167,7 @@ def test_calls_go_on_while_connections_are_closed_again_and_again(
         disturbing = threading.Thread(target=disturb, name="disturbing")
         disturbing.start()
         try:
-            numbers = list(range(soak_size(200)))
+            numbers = list(range(500))
             results = list(pool.map(lambda number: client.working.work(number, str(runs.folder)), numbers))
         finally:
             over.set()
@@ -238,7 +236,7 @@ def test_no_call_waits_in_vain_while_its_reply_queue_is_deleted_again_and_again(
         callers = [pool.submit(call, caller) for caller in range(10)]
         try:
             with channel_to(rabbit.uri) as channel:
-                for _ in range(soak_size(50)):
+                for _ in range(soak_size(100)):
                     rabbit.wait_for(lambda _: is_consumed(channel, queue), what="the client to consume its queue")
                     channel.queue_delete(queue)
         finally:

@@ -8,9 +8,17 @@ import amqp
 import pytest
 from kombu import Connection
 
+from micro_framework.exceptions import PublishRejected
 from micro_framework.testing.erlang import ErlangAdmin
 
-__all__ = ["CLASSIC_QUEUES_WITHOUT_LIMIT", "as_declared", "largest_body", "need_limit", "version_of"]
+__all__ = [
+    "CLASSIC_QUEUES_WITHOUT_LIMIT",
+    "as_declared",
+    "largest_body",
+    "need_limit",
+    "refused_while_going",
+    "version_of",
+]
 
 LARGEST_BODY = """
 {ok, Before} = application:get_env(rabbit, max_message_size),
@@ -22,6 +30,9 @@ Before
 
 CLASSIC_QUEUES_WITHOUT_LIMIT = (4, 3)
 """Since when ``consumer_timeout`` is about quorum queues alone."""
+
+REFUSES_WHILE_GOING = (4, 3)
+"""Since when a message is refused (``basic.nack``) while one of its queues is just being deleted."""
 
 
 def version_of(uri: str) -> tuple[int, ...]:
@@ -35,6 +46,12 @@ def need_limit(uri: str, queue_type: str) -> None:
     """Skip a test that needs ``consumer_timeout`` where this broker has none for the type of queue."""
     if queue_type == "classic" and version_of(uri) >= CLASSIC_QUEUES_WITHOUT_LIMIT:
         pytest.skip("this RabbitMQ waits for acknowledgements to classic queues for ever")
+
+
+def refused_while_going(uri: str) -> tuple[type[PublishRejected], ...]:
+    """What a publisher is told for the moment in which a queue is just going: RabbitMQ 4.3 refuses, others never do."""
+    refuses = uri.startswith("amqp") and version_of(uri) >= REFUSES_WHILE_GOING
+    return (PublishRejected,) if refuses else ()
 
 
 def as_declared(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -398,7 +398,6 @@ class Takeover:
         if self.names.new not in state.queues:
             yield f"there is no queue {self.names.new}: prepare again"
             return
-        # Asked, not looked up: the API tells of consumers seconds later.
         offer = offered(self.management, self.names, ANSWER_SECONDS)
         if offer is None:
             yield (
@@ -431,7 +430,7 @@ class Takeover:
         return []
 
     def lasting(self, problems: Callable[[State], list[str]]) -> list[str]:
-        """Problems that are still there when the API has learnt of consumers and messages, which takes seconds."""
+        """Problems that are still there when the API has learnt of messages, which takes seconds."""
         deadline = time.monotonic() + LAG_SECONDS
         while found := problems(self.state()):
             if self.plan or time.monotonic() >= deadline:

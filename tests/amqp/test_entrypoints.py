@@ -19,7 +19,7 @@ from micro_framework.amqp.entrypoints import EventListener, QueueListener
 from micro_framework.calls import Attempt
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.exceptions import BrokerRefused, PublishRejected
+from micro_framework.exceptions import BrokerRefused
 from micro_framework.retry import AsyncBackOff, BackOffData
 from micro_framework.routes import Route, route
 from micro_framework.runner import Runner
@@ -29,6 +29,7 @@ from micro_framework.translators import JSONTranslator, MessageTranslator
 from micro_framework.wire.naming import Queue, event_exchange, event_queue
 from tests.brokers.probes import soon
 from tests.outside import SECONDS, Calls, Outside, given, let_end_at_stop, recording
+from tests.versions import refused_while_going
 
 
 def event(source: str = "payments", name: str = "refunded", **options: Any) -> EventListener:
@@ -152,13 +153,13 @@ def wait_until_calls(count: int, *calls: Calls) -> None:
     assert done.wait(SECONDS)
 
 
-def dispatch_past_its_end(outside: Outside, payload: str) -> None:
-    """Dispatch an event when a queue may just be going, for which RabbitMQ 4.3 refuses a message for a moment."""
-    deadline = time.monotonic() + SECONDS
+def dispatch_past_its_end(outside: Outside, payload: str, broker_uri: str) -> None:
+    """Dispatch an event when a queue may just be going."""
+    deadline, refused = time.monotonic() + SECONDS, refused_while_going(broker_uri)
     while True:
         try:
             return outside.event("payments", "refunded", payload)
-        except PublishRejected:
+        except refused:
             assert time.monotonic() < deadline, "a queue is neither there nor gone"
             time.sleep(0.01)
 
@@ -180,7 +181,7 @@ def test_whether_events_wait_while_no_instance_runs(
     service, calls = recording(event(**options))
     with started(broker_uri, service, MAX_WORKERS=1):
         heard_outside = outside.listen("payments")
-    dispatch_past_its_end(outside, "while it was down")
+    dispatch_past_its_end(outside, "while it was down", broker_uri)
     heard_outside.next()
     with started(broker_uri, service, MAX_WORKERS=1):
         outside.event("payments", "refunded", "while it runs")

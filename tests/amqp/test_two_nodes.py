@@ -142,8 +142,7 @@ def need_declarations_without_majority(cluster: Cluster) -> None:
 
 def can_mirror(node: RabbitMQNode) -> bool:
     """RabbitMQ 4 has no mirrored queues."""
-    major: str = node.evaluate('[list_to_binary(hd(string:lexemes(rabbit_misc:version(), ".")))]')[0]
-    return int(major) < 4
+    return version_of(node.uri) < (4,)
 
 
 def test_replicas_survive_the_death_of_either_node_where_queues_are_mirrored(

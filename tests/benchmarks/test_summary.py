@@ -39,3 +39,13 @@ def test_the_command_prints_it(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([str(source)]) == 0
     assert capsys.readouterr().out == summary(RESULTS) + "\n"
     assert main([]) == 2
+
+
+def test_a_file_without_results_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "results.json"
+    with pytest.raises(SystemExit, match=r"results\.json: No such file or directory; expected"):
+        main([str(source)])
+    for text in ("{", "[]", "{}"):
+        source.write_text(text)
+        with pytest.raises(SystemExit, match="holds no results; expected"):
+            main([str(source)])

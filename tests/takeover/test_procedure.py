@@ -4,14 +4,17 @@ from contextlib import ExitStack
 
 import pytest
 
+from micro_framework.brokers.rabbitmq import RabbitMQBroker
 from micro_framework.config import Settings
 from micro_framework.exceptions import BrokerError
 from micro_framework.takeover.management import Management
 from micro_framework.takeover.operations import Binding, bind, declare_queue, unbind
 from micro_framework.takeover.procedure import Refused, Takeover
+from micro_framework.takeover.state import State
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.management import ManagementAdmin
 from micro_framework.wire.takeover import Names
+from tests.brokers.probes import Doors
 from tests.takeover.sides import Callers, Executed, new_side, old_side, plain_side
 
 pytestmark = [pytest.mark.kills_broker, pytest.mark.timeout(120)]
@@ -150,3 +153,46 @@ def test_a_process_that_hosts_another_service_along_is_refused(
             takeover.move(["alpha"])
         takeover.perform([unbind(along)])
         takeover.move(["alpha"])
+
+
+def test_consumers_are_known_as_soon_as_they_are_there(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed
+) -> None:
+    with old_side(vhost, executed):
+        assert takeover.state().queue(names.old).consumers == 1
+        with old_side(vhost, executed):
+            assert takeover.state().queue(names.old).consumers == 2
+    assert takeover.state().queue(names.old).consumers == 0
+
+
+def test_a_replica_that_answers_no_probe_may_have_the_old_config(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("micro_framework.takeover.procedure.ANSWER_SECONDS", 1.0)
+    silent = Doors(RabbitMQBroker(vhost.uri))
+    with old_side(vhost, executed) as first:
+        takeover.prepare("binding")
+        with old_side(vhost, executed, names.side), new_side(vhost, executed):
+            first.stop()
+            silent.consuming(names.old_queue(), None)
+            with pytest.raises(Refused, match="probes were not answered by the old side: a replica is too busy"):
+                takeover.move(["alpha"])
+            silent.close()
+            takeover.move(["alpha"])
+
+
+def test_a_class_that_heals_too_late_takes_nothing_away_at_a_rollback(
+    vhost: VHost, takeover: Takeover, names: Names, executed: Executed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = Binding(names.main, names.all_methods, names.old)
+
+    def switch_back(state: State) -> None:
+        Takeover.switch_back(takeover, state)
+        takeover.perform([unbind(direct)])  # as the class does that has just found its healing queue
+
+    with old_side(vhost, executed), new_side(vhost, executed):
+        takeover.prepare("policy")
+        takeover.move(["alpha"])
+        monkeypatch.setattr(takeover, "switch_back", switch_back)
+        takeover.rollback()
+        assert takeover.state().has(direct)

@@ -59,6 +59,7 @@ TAKEN_IN_SECONDS = 0.1
 TAKEN_IN_WRITES = 5
 """That time in writes to the queue's log, of which the cancelling of its consumer was one."""
 MOST_TAKEN_IN_SECONDS = 2.0
+"""A broker that takes longer to write is not waited for: the stop has a budget."""
 
 
 class Generation:
@@ -194,9 +195,9 @@ class RabbitMQConsumer(LinkedDoor):
             return
         seconds = min(max(TAKEN_IN_SECONDS, TAKEN_IN_WRITES * self._cancelled_within), MOST_TAKEN_IN_SECONDS)
         until = min(since + seconds, deadline)
-        for tag in list(self._delivered):
-            if monotonic() < until and self.counts(self._by_tag[tag].queue.name, deadline):
-                sleep(max(0.0, until - monotonic()))
+        queues = [self._by_tag[tag].queue.name for tag in list(self._delivered)]
+        if any(monotonic() < until and self.counts(queue, deadline) for queue in queues):
+            sleep(max(0.0, until - monotonic()))
 
     def delete_own_queues(self, deadline: float) -> None:
         """Delete the queues that are of no use without this consumer, if it is connected."""
@@ -358,14 +359,10 @@ class RabbitMQConsumer(LinkedDoor):
         """
         try:
             with connection.within(20), Declarer(connection, self._adoptions) as declarer:
-                if not declarer.exists(queue.name):
-                    return False
-                certain = certain_holding(queue)
-                if certain is not None:
-                    return certain is Holding.QUORUM
-                return type_of(queue, declarer, connection.server_properties) == "quorum"
+                there = declarer.exists(queue.name)
         except amqp.ChannelError:
             return False
+        return there and self.counts(queue.name, monotonic() + 20)
 
     def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
         if generation is None or self._is_over(generation):
