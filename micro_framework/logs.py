@@ -13,8 +13,6 @@ In a ``LOGGING`` configuration of one's own::
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -27,7 +25,6 @@ __all__ = [
     "JSONFormatter",
     "TextFormatter",
     "call_fields",
-    "during_call",
     "running_call",
 ]
 
@@ -42,16 +39,6 @@ ONLY_PROCESS = "MainProcess"
 
 RESET, GREY, BLUE, YELLOW, RED, BRIGHT_RED = "\x1b[0m", "\x1b[90m", "\x1b[34m", "\x1b[33m", "\x1b[31m", "\x1b[1;31m"
 LEVEL_COLOURS = {"DEBUG": GREY, "INFO": BLUE, "WARNING": YELLOW, "ERROR": RED, "CRITICAL": BRIGHT_RED}
-
-
-@contextmanager
-def during_call(call: Call) -> Iterator[None]:
-    """Let lines that are logged in the block carry a call's fields."""
-    token = running_call.set(call)
-    try:
-        yield
-    finally:
-        running_call.reset(token)
 
 
 def call_fields(identity: CallIdentity) -> dict[str, str | None]:

@@ -102,6 +102,19 @@ def consume(vhost: VHost, count: int, routes: int = 1) -> Calls:
     return calls
 
 
+def consume_singly(vhost: VHost, count: int, mode: str) -> Calls:
+    """Handle events that come one at a time, each with reads and a write of its own; worker processes do not count."""
+    listener = Route("json.dumps", EventListener("shop", "sold"))
+    config = {"AMQP_URI": vhost.uri, "SERVICE_NAME": "cost", "MAX_WORKERS": 1, "WORKER_MODE": mode, "PREFETCH_COUNT": 1}
+    with Runner([listener], {**config, "WORKER_MODE": "thread"}):
+        pass  # the queue is there
+    with EventProducer("shop", vhost.uri) as dispatch:
+        dispatch.many([("sold", {"number": number}) for number in range(count)])
+    with counted() as calls, Runner([listener], config):
+        vhost.wait_until_drained("evt-shop-sold--cost.dumps", timeout=SECONDS)
+    return calls
+
+
 def publish(vhost: VHost, count: int, threads: int) -> Calls:
     """Publish, each message confirmed before its thread goes on."""
     with counted() as calls, EventProducer("shop", vhost.uri) as dispatch, ThreadPoolExecutor(threads) as pool:
@@ -137,6 +150,12 @@ def test_consuming_an_event(rabbit: VHost) -> None:
 def test_consuming_an_event_costs_the_same_beside_many_routes(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count, routes=200))
     assert LEAST < cost < 105, shown
+
+
+@pytest.mark.parametrize(("mode", "bound"), [("thread", 117), ("process", 126)])
+def test_consuming_one_event_at_a_time(rabbit: VHost, mode: str, bound: float) -> None:
+    cost, shown = per_message(lambda count: consume_singly(rabbit, count, mode))
+    assert LEAST < cost < bound, shown
 
 
 @pytest.mark.parametrize(("threads", "bound"), [(1, 144), (10, 116)])

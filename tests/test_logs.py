@@ -4,12 +4,14 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from micro_framework.calls import Call, CallIdentity
-from micro_framework.logs import CallFilter, JSONFormatter, TextFormatter, call_fields, during_call, running_call
+from micro_framework.logs import CallFilter, JSONFormatter, TextFormatter, call_fields, running_call
 from tests.processes import ServiceProcess
 
 IDENTITY = CallIdentity("orders", "create", ("shop.buy.0", "orders.create.1"), "shop.buy.0", "shop.buy.0")
@@ -20,6 +22,16 @@ FIELDS = {
     "call_id": "orders.create.1",
     "origin_call_id": "shop.buy.0",
 }
+
+
+@contextmanager
+def during_call(call: Call) -> Iterator[None]:
+    """As a worker does it."""
+    token = running_call.set(call)
+    try:
+        yield
+    finally:
+        running_call.reset(token)
 
 
 def record(message="hello %s", *args, **extra):

@@ -52,10 +52,10 @@ class Child:
         self.slot = slot
         self.count = 0
         self.working = False
+        self.usable = True  # whether it can be given a call; never again once it cannot
         self.retired = False
         self.overdue = False
         self.abandoned = False
-        self.lost = False
         self.ended = threading.Event()
         self.began_at: float | None = None
         self.lock = threading.Lock()  # held to begin and to end a call, and to kill or bury the process because of one
@@ -80,11 +80,6 @@ class Child:
         return f"worker process {self.name} (pid {self.process.pid})"
 
     @property
-    def usable(self) -> bool:
-        """Whether it can be given a call."""
-        return not (self.lost or self.ended.is_set() or self.going)
-
-    @property
     def going(self) -> bool:
         """Whether this side has ended it, or is about to."""
         return self.retired or self.overdue or self.abandoned
@@ -106,19 +101,25 @@ class Child:
                 raise ChildGone
             self.began_at = time.monotonic()
         try:
-            with contextlib.suppress(OSError):  # it is gone, as the next line finds out
-                self.calls.send(frame)
-            answer = self.calls.receive()
+            answer = self.answer_to(frame)
         finally:
             with self.lock:
                 self.began_at = None
                 if self.ended.is_set():
                     self.calls.close()
         if answer is None:
-            self.lost = True
+            self.usable = False
             raise ChildGone
         self.count += 1
         return answer
+
+    def answer_to(self, frame: bytes) -> bytes | None:
+        """Send a request and wait for the answer, None if it is gone."""
+        try:
+            self.calls.send(frame)
+        except OSError:
+            pass  # it is gone, as the next line finds out; what it answered before can still be there
+        return self.calls.receive()
 
     def exit_code(self) -> int:
         """How it ended, once its channel has; a process that goes on without it is killed."""
@@ -131,15 +132,19 @@ class Child:
         """Kill it if its call has run for ``limit`` seconds (``now`` as of ``time.monotonic()``)."""
         with self.lock:
             if self.began_at is not None and now - self.began_at >= limit:
-                self.overdue = True
+                self.overdue, self.usable = True, False
                 self.process.kill()
 
     def abandon(self) -> None:
         """Give it no more calls, and kill it if it runs one."""
         with self.lock:
-            self.abandoned = True
+            self.abandoned, self.usable = True, False
             if self.began_at is not None:
                 self.process.kill()
+
+    def retire(self) -> None:
+        """Give it no more calls."""
+        self.retired, self.usable = True, False
 
     def died(self) -> None:
         """It has ended: wake whoever waits for its answer, and close what belongs to it. Idempotent."""
@@ -149,6 +154,7 @@ class Child:
             self.pidfd = None
         self.control.close()
         with self.lock:
+            self.usable = False
             self.ended.set()
             if self.began_at is None:
                 self.calls.close()

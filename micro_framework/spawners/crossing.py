@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from micro_framework.calls import FIRST_ATTEMPT, Call, CallIdentity, Outcome
 from micro_framework.exceptions import NotPicklable
 from micro_framework.spawners.failures import Failure, failure_of, load_known, pickled_or_none, rebuilt
+from micro_framework.targets import Target
 
 __all__ = [
     "Answer",
@@ -193,26 +194,26 @@ def packed_back(call: Call) -> bytes | str:
         return str(error)
 
 
-def unpack_answer(frame: bytes, call: Call, where: str, description: str) -> Answer:
+def unpack_answer(frame: bytes, call: Call, child: object, target: Target) -> Answer:
     """The answer of `pack_answer`, in the service.
 
     Args:
         frame: The bytes.
         call: The call that was sent.
-        where: The process that answered.
-        description: The target, for messages.
+        child: The process that answered, for messages.
+        target: The target, likewise.
     """
     kind, body, back = pickle.loads(frame)  # noqa: S301 - built-in types only; what is the user's is bytes in here
     left = call if back is None else returned_call(call, back)
     if kind == Kind.FAILED:
-        return Answer(left, Outcome(error=rebuilt(Failure(*body), where=where)))
+        return Answer(left, Outcome(error=rebuilt(Failure(*body), where=str(child))))
     if kind == Kind.PICKLED:
         try:
             return Answer(left, Outcome(load_known(body)))
         except Exception as error:  # noqa: BLE001 - whatever a user's class raises
             kind, body = Kind.DROPPED, f"{type(error).__name__}: {error}"
     if kind == Kind.DROPPED:
-        text = f"the result of {description} cannot be sent from its worker process: {body}; return plain data"
+        text = f"the result of {target.description} cannot be sent from its worker process: {body}; return plain data"
         return Answer(left, Outcome(error=NotPicklable(text)), dropped=text)
     return Answer(left, Outcome(body))
 

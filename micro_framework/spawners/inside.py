@@ -28,7 +28,7 @@ from micro_framework.clock import SystemClock
 from micro_framework.dependencies import Dependency
 from micro_framework.exceptions import NotPicklable
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions, in_start_order, perform
-from micro_framework.logs import during_call
+from micro_framework.logs import running_call
 from micro_framework.metrics.reporting import Reporting
 from micro_framework.metrics.tallies import Tallies
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
@@ -358,12 +358,15 @@ class Inhabitants:
         if request.failure is not None and plan.target.takes("exception"):
             kwargs = {**call.kwargs, "exception": rebuilt(request.failure, where=None)}
             call = Call(call.identity, call.args, kwargs, call.context, call.attempt)
+        token = running_call.set(call)  # so that whatever is logged meanwhile carries the call's fields
         try:
-            with during_call(call), within(call.context):
+            with within(call.context):
                 worker = route.worker_class(plan, call)
                 outcome = worker.run()
         except BaseException as error:  # noqa: BLE001 - the worker class may be the user's: a failure of the call
             return call, Outcome(error=error)
+        finally:
+            running_call.reset(token)
         return worker.call, outcome
 
 

@@ -172,7 +172,7 @@ class Keeper:
         if not child.usable:
             return
         if self.limits.max_tasks is not None and child.count >= self.limits.max_tasks:
-            child.retired = True
+            child.retire()
             self.ask(lambda: self.retire(child))
         else:
             self.idle.put(child)
@@ -350,7 +350,7 @@ class Keeper:
 
     def give_up(self, child: Child, error: BaseException) -> None:
         """A process says why it could not be set up; it ends by itself."""
-        child.retired = True
+        child.retire()
         self.dismiss(child)
         self.not_working(child.slot, error)
 
@@ -418,7 +418,7 @@ class Keeper:
         self.stopping = True
         self.births.clear()
         for child in self.children:
-            child.retired = True
+            child.retire()
             if child.working:
                 self.dismiss(child)
             else:

@@ -23,6 +23,7 @@ from micro_framework.spawners.keeper import Keeper, Limits
 from micro_framework.spawners.log_mirror import logging_now
 from micro_framework.spawners.main_module import MainModule
 from micro_framework.spawners.thread import ThreadSpawner
+from micro_framework.targets import Target
 from micro_framework.workers import Abandoned, Plan
 
 __all__ = ["ProcessSpawner", "RemoteRoute"]
@@ -98,13 +99,13 @@ class ProcessSpawner(ThreadSpawner):
         self.keeper.end()
         return labels
 
-    def ask(self, request: Request, call: Call, description: str) -> Answer:
+    def ask(self, request: Request, call: Call, target: Target) -> Answer:
         """Have a process run a call.
 
         Args:
             request: The call as it is sent.
             call: The call.
-            description: The target, for messages.
+            target: The target, for messages.
 
         Returns:
             What it answers; where it died of the call, an outcome with `WorkerDied`, or `TaskTimeout` where it was
@@ -119,7 +120,7 @@ class ProcessSpawner(ThreadSpawner):
             child = self.keeper.take()
             answer = self.answer_of(child, frame)
             if answer is not None:
-                return unpack_answer(answer, call, str(child), description)
+                return unpack_answer(answer, call, child, target)
             if child.abandoned:
                 raise Abandoned
             if child.began:
@@ -177,9 +178,9 @@ class RemoteRoute:
             Exception: It could not be sent, or not run; see `ProcessSpawner.ask`.
         """
         if plan is self.callback:
-            answer = self.spawner.ask(self.callback_request(call), call, plan.target.description)
+            answer = self.spawner.ask(self.callback_request(call), call, plan.target)
         else:
-            answer = self.spawner.ask(self.target_request(call), call, plan.target.description)
+            answer = self.spawner.ask(self.target_request(call), call, plan.target)
         if answer.dropped is not None and not self.result_needed:
             logger.warning("%s; nobody needs it, so the call counts as done", answer.dropped)
             return answer.call, Outcome()

@@ -25,10 +25,19 @@ from micro_framework.spawners.crossing import (
     unpack_request,
 )
 from micro_framework.spawners.failures import failure_of, rebuilt
+from micro_framework.targets import find_target
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 IDENTITY = CallIdentity("orders", "create", ("web.get.1", "orders.create.2"), "web.get.1", "web.get.1")
 CALL = Call(IDENTITY, ({"id": 1},), {"deep": (1, 2)}, {"user_id": 7})
+
+
+class Orders:
+    def create(self) -> None:
+        """What the calls are of."""
+
+
+TARGET = find_target(Orders, "create")
 WHERE = "worker process mf-process-default-0 (pid 1)"
 
 
@@ -84,7 +93,7 @@ def over(outcome: Outcome, *, left: Call | None = None, request: Request | None 
     asked = request or Request(0, Role.TARGET, True, pack_call(call))
     received = unpack_call(asked.call)
     frame = pack_answer(asked, received, received if left is None else left, outcome)
-    return unpack_answer(frame, call, WHERE, "Orders.create")
+    return unpack_answer(frame, call, WHERE, TARGET)
 
 
 @pytest.mark.parametrize("result", [None, 5, "text", [1, {"a": Decimal("1.5")}], (1, 2), NOW, IDENTITY])
@@ -159,7 +168,7 @@ def test_what_cannot_come_back_fails_the_callback_by_name() -> None:
 
 def test_a_call_that_could_not_be_unpacked_is_answered_too() -> None:
     frame = pack_answer(FOR_CALLBACK, None, None, Outcome(error=NotPicklable("an argument")))
-    assert isinstance(unpack_answer(frame, CALL, WHERE, "Orders.create").outcome.error, NotPicklable)
+    assert isinstance(unpack_answer(frame, CALL, WHERE, TARGET).outcome.error, NotPicklable)
 
 
 def test_the_outside_of_a_frame_holds_nothing_of_the_users() -> None:

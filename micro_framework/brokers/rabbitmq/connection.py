@@ -62,11 +62,9 @@ class Waker:
         self._receiver, self._sender = socket.socketpair()
         self._receiver.setblocking(False)
         self._sender.setblocking(False)
-        self._signalled = False
-
-    def fileno(self) -> int:
+        self.number = self._receiver.fileno()
         """What to poll."""
-        return self._receiver.fileno()
+        self._signalled = False
 
     def wake(self) -> None:
         """Let the next or the present poll return at once."""
@@ -350,14 +348,15 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self._handle_frames()
 
     def _handle_frames(self) -> None:
-        frames = self._frames
+        # Not py-amqp's property of nearly that name, which connects anew where there is no connection.
+        frames, handle = self._frames, self._on_inbound_frame
         while (frame := frames.next()) is not None:
-            self.on_inbound_frame(frame)
+            handle(frame)
 
     def poll(self, deadline: float) -> None:
         """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions."""
         self.before_sleep()
-        transport = self.stream
+        transport = self._transport
         if transport is None:
             raise ConnectionError("the connection is closed")
         wake_at = min(deadline, self.look_after_heartbeats(transport))
@@ -365,14 +364,14 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - now, POLL_SECONDS))
         self._awake_at = now + seconds
         for number, _ in self.poller(transport).poll(seconds * 1000):
-            if number == self.waker.fileno():
+            if number == self.waker.number:
                 self.waker.clear()
         self.note_standstill()  # here as well: what comes next may find the connection broken by it
         if self.interrupted():
             raise Interrupted
         if transport.broken is not None:
             raise transport.broken
-        if transport.congested:
+        if transport.unsent:
             transport.push()
         if data := transport.receive():
             self._frames.feed(data)
@@ -381,9 +380,9 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         poller = self.__dict__.get("_poller")
         if poller is None:
             poller = self._poller = select.poll()
-            poller.register(self.waker, select.POLLIN)
+            poller.register(self.waker.number, select.POLLIN)
         # Room to write is asked for only when there is something to write, or poll would never wait.
-        poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.congested else 0))
+        poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.unsent else 0))
         return poller
 
     def _on_blocked(self, reason: str) -> None:
@@ -411,9 +410,9 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         stood_still_until = self.standstill[1] if self.standstill else -inf
         if now - max(transport.last_received, stood_still_until) > 2 * interval:
             raise ConnectionForced(f"the broker gave no sign of life for {now - transport.last_received:.0f} s")
-        if now - transport.last_sent >= interval / 2 and not transport.congested:
+        if now - transport.last_sent >= interval / 2 and not transport.unsent:
             transport.send(HEARTBEAT_FRAME)
-        return float(now + min(interval / 2, 1.0) if transport.congested else now + interval / 4)
+        return float(now + min(interval / 2, 1.0) if transport.unsent else now + interval / 4)
 
 
 # py-amqp lets the kernel break a connection whose peer has taken nothing for one second. A broker under a memory alarm

@@ -76,28 +76,38 @@ class Generation:
         self._link = link
         self._number: int = channel.channel_id
         self._acknowledgements = Acknowledgements()
-        self._finished: deque[tuple[int, Verdict]] = deque()
+        self.finished: deque[tuple[int, Verdict]] = deque()
+        """Verdicts that wait to be written."""
         self._written: deque[tuple[float, int]] = deque(maxlen=UNDER_WAY + 1)  # when, and how many commands
 
     def settle(self, tag: int, verdict: Verdict) -> None:
         """Take a verdict and have it written. Thread safe, never waits."""
         if self.alive:
-            self._finished.append((tag, verdict))
+            self.finished.append((tag, verdict))
             self._link.flush()
 
     def has_output(self) -> bool:
         """Whether verdicts wait to be written."""
-        return bool(self._finished) and self.alive
+        return bool(self.finished) and self.alive
 
     def take_output(self) -> bytes:
         """Everything that finished, as commands to the broker."""
-        finished = self._finished
-        batch = [finished.popleft() for _ in range(min(len(finished), MOST_AT_ONCE))]
+        finished = self.finished
+        batch: list[tuple[int, Verdict]] = []
+        while finished and len(batch) < MOST_AT_ONCE:
+            batch.append(finished.popleft())
         if not self.alive:
             return b""
-        number, commands = self._number, self._acknowledgements.settle(batch)
+        commands = self._acknowledgements.settle(batch)
         self._written.append((monotonic(), len(commands)))
-        return b"".join([frame_of(number, command) for command in commands])
+        return b"".join(map(self.frame_of, commands))
+
+    def frame_of(self, command: Command) -> bytes:
+        """A command as it is written."""
+        verdict, tag, multiple = command
+        if verdict is Verdict.ACK:
+            return ack_frame(self._number, tag, multiple)
+        return (requeue_frame if verdict is Verdict.REQUEUE else reject_frame)(self._number, tag)
 
     def held_back_since(self) -> float | None:
         """When the last command was written (``time.monotonic()``), if some may be held back from a quorum queue.
@@ -106,13 +116,6 @@ class Generation:
         """
         recent = [(at, count) for at, count in list(self._written) if monotonic() - at < RECENT_SECONDS]
         return recent[-1][0] if sum(count for _, count in recent) > UNDER_WAY else None
-
-
-def frame_of(channel: int, command: Command) -> bytes:
-    verdict, tag, multiple = command
-    if verdict is Verdict.ACK:
-        return ack_frame(channel, tag, multiple)
-    return requeue_frame(channel, tag) if verdict is Verdict.REQUEUE else reject_frame(channel, tag)
 
 
 class RabbitMQConsumer(LinkedDoor):
@@ -216,7 +219,7 @@ class RabbitMQConsumer(LinkedDoor):
 
     def has_output(self) -> bool:
         generation = self._generation
-        return generation is not None and generation.has_output()
+        return generation is not None and generation.alive and bool(generation.finished)
 
     def take_output(self) -> bytes:
         generation = self._generation

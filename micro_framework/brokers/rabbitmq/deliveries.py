@@ -63,15 +63,15 @@ class RabbitMQDelivery:
 
     @property
     def content_type(self) -> str | None:
-        return self.properties.content_type
+        return (self._properties or self.properties).content_type
 
     @property
     def content_encoding(self) -> str | None:
-        return self.properties.content_encoding
+        return (self._properties or self.properties).content_encoding
 
     @property
     def headers(self) -> Mapping[str, Any]:
-        return self.properties.headers
+        return (self._properties or self.properties).headers
 
     @property
     def exchange(self) -> str:

@@ -234,7 +234,7 @@ class Link:
     def _stream_to_write(self) -> PlainTransport | TLSTransport | None:
         connection = self._writable
         stream = connection.stream if connection is not None else None
-        return None if stream is None or self.blocked or stream.congested else stream
+        return None if stream is None or self.blocked or stream.unsent else stream
 
     def _write(self) -> bool:
         transport = self._stream_to_write()
@@ -362,10 +362,12 @@ class Link:
         connection = self.connection
         assert connection is not None
         while True:
-            self._run_jobs()
-            self._run_due()
+            if self._jobs:
+                self._run_jobs()
+            if self._later:
+                self._run_due()
             # Looked at last: a job that waits for an answer takes every wake-up meanwhile.
-            if self._stopping():
+            if self._stop_at is not None:
                 return
             connection.serve(self._later[0][0] if self._later else inf)
 

@@ -38,22 +38,17 @@ class SharedStream:
     def prepare(self) -> None:
         """Make the open socket non-blocking; called once, before the first byte is written."""
         self.io_lock = Lock()
-        self.unsent: deque[memoryview] = deque()
+        self.unsent: deque[memoryview] = deque()  # what the kernel does not take yet, mostly nothing
         self.broken: OSError | None = None
         self.last_sent = self.last_received = monotonic()
         self.sock.setblocking(False)
 
-    @property
-    def congested(self) -> bool:
-        """Whether bytes wait for the kernel to take them."""
-        return bool(self.unsent)
-
     def send(self, data: bytes) -> None:
         """Send, or keep for later what the kernel does not take now. Thread safe, never waits, never raises."""
         with self.io_lock:
-            already_congested = bool(self.unsent)
+            congested = bool(self.unsent)
             self.unsent.append(memoryview(data))
-            if not already_congested:
+            if not congested:
                 self.send_unsent()
                 if self.unsent:
                     self.wake_reader()

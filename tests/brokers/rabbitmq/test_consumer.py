@@ -51,7 +51,7 @@ def test_a_channel_that_the_broker_closes_is_opened_again_and_consumed_from(
 ) -> None:
     inbox, consumer = doors.consuming(JOBS, None)
     doors.send(message("jobs", "x"))
-    inbox.next()._channel._finished.append((99, Verdict.ACK))  # type: ignore[attr-defined]  # a tag there is none of
+    inbox.next()._channel.finished.append((99, Verdict.ACK))  # type: ignore[attr-defined]  # a tag there is none of
     consumer._link.flush()  # type: ignore[attr-defined]
     again = inbox.next()
     assert (again.body, again.redelivered) == (b"x", True)

@@ -35,7 +35,7 @@ def open_channels(door: Duplex) -> list[int]:
 
 def break_the_consuming_channel(door: Duplex, delivery: Delivery) -> None:
     """Acknowledge what never was delivered."""
-    delivery._channel._finished.append((99, Verdict.ACK))  # type: ignore[attr-defined]
+    delivery._channel.finished.append((99, Verdict.ACK))  # type: ignore[attr-defined]
     link_of(door).flush()
 
 
@@ -159,12 +159,12 @@ def test_a_verdict_that_another_thread_writes_while_the_channel_closes_does_no_h
     doors.send(message("requests", "again"))
     generation, link = inbox.next()._channel, link_of(door)  # type: ignore[attr-defined]
     with link.gate:
-        generation._finished.append((99, Verdict.ACK))
+        generation.finished.append((99, Verdict.ACK))
         assert link._write()
         deadline = time.monotonic() + 0.3
         while generation.channel.connection is not None and time.monotonic() < deadline:
             pass  # were it answered now, what follows would be an error of the connection
-        generation._finished.append((98, Verdict.ACK))
+        generation.finished.append((98, Verdict.ACK))
         assert link._write()
     inbox.next().settle(Verdict.ACK)
     rabbit.wait_until_drained("requests")

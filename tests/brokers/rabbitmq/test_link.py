@@ -419,14 +419,14 @@ def test_a_job_for_a_lost_connection_never_meets_the_next_one(amqp_uri: str, rab
 
 
 class Stream:
-    """A congested stream that is free again the moment somebody has looked, and the reader then flushes in vain."""
+    """A full stream that has room again the moment somebody has looked, and the reader then flushes in vain."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.reader_flushes: Callable[[], None] | None = None
 
     @property
-    def congested(self) -> bool:
+    def unsent(self) -> bool:
         reader_flushes, self.reader_flushes = self.reader_flushes, None
         if reader_flushes is not None:
             reader_flushes()
