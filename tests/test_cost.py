@@ -144,12 +144,12 @@ def call(vhost: VHost, count: int, callers: int) -> Calls:
 
 def test_consuming_an_event(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count))
-    assert LEAST < cost < 105, shown
+    assert LEAST < cost < 97, shown
 
 
 def test_consuming_an_event_costs_the_same_beside_many_routes(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count, routes=200))
-    assert LEAST < cost < 105, shown
+    assert LEAST < cost < 97, shown
 
 
 @pytest.mark.parametrize(("mode", "bound"), [("thread", 117), ("process", 126)])
@@ -158,13 +158,13 @@ def test_consuming_one_event_at_a_time(rabbit: VHost, mode: str, bound: float) -
     assert LEAST < cost < bound, shown
 
 
-@pytest.mark.parametrize(("threads", "bound"), [(1, 144), (10, 116)])
+@pytest.mark.parametrize(("threads", "bound"), [(1, 134), (10, 109)])
 def test_publishing_an_event_with_its_confirm(rabbit: VHost, threads: int, bound: float) -> None:
     cost, shown = per_message(lambda count: publish(rabbit, count, threads))
     assert LEAST < cost < bound, shown
 
 
-@pytest.mark.parametrize(("callers", "bound"), [(1, 620), (10, 445)])
+@pytest.mark.parametrize(("callers", "bound"), [(1, 572), (10, 429)])
 def test_calling_a_service(rabbit: VHost, callers: int, bound: float) -> None:
     cost, shown = per_message(lambda count: call(rabbit, count, callers))
     assert LEAST < cost < bound, shown

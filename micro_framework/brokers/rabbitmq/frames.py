@@ -14,9 +14,10 @@ from struct import Struct, pack
 from typing import Any
 
 from amqp.exceptions import FrameSyntaxError
-from amqp.serialization import dumps, loads
+from amqp.serialization import dumps
 
 from micro_framework.brokers.port import Publication
+from micro_framework.brokers.rabbitmq.tables import pack_table, unpack_table
 from micro_framework.exceptions import MessageTooLarge, PublishError
 from micro_framework.wire.messages import Properties
 
@@ -67,7 +68,8 @@ CONTENT_HEAD = Struct(">HHQ")
 FLAGS = Struct(">H")
 PROPERTY_FLAGS_AT = CONTENT_HEAD.size
 PROPERTY_LIST_AT = PROPERTY_FLAGS_AT + FLAGS.size
-EMPTY_TABLE = bytes(4)
+KNOWN = 1024
+"""Routing keys whose frames are kept: those that a service sends events to, or replies."""
 
 
 class FrameBuffer:
@@ -161,18 +163,34 @@ def publish_frames(channel: int, publication: Publication, frame_max: int) -> by
         PublishError: A property is nothing that AMQP can carry.
     """
     body = publication.body
-    method = (
-        pack(">HHH", BASIC, PUBLISH, 0)
-        + short_string(publication.exchange, "exchange")
-        + short_string(publication.routing_key, "routing key")
-        + (b"\x01" if publication.mandatory else b"\x00")
-    )
     header = CONTENT_HEAD.pack(BASIC, 0, len(body)) + pack_properties(publication.properties)
     refuse_large_header(header, publication, frame_max)
-    parts = [frame(METHOD, channel, method), frame(CONTENT_HEADER, channel, header)]
+    address = channel, publication.exchange, publication.routing_key, publication.mandatory
+    parts = [looked_up(publish_method_frame, *address), frame(CONTENT_HEADER, channel, header)]
     step = frame_max - FRAME_OVERHEAD
     parts += [frame(CONTENT_BODY, channel, body[at : at + step]) for at in range(0, len(body), step)]
     return b"".join(parts)
+
+
+@lru_cache(maxsize=KNOWN)
+def publish_method_frame(channel: int, exchange: str, routing_key: str, mandatory: bool) -> bytes:
+    """``basic.publish`` itself; most publishers use few routing keys."""
+    method = (
+        pack(">HHH", BASIC, PUBLISH, 0)
+        + short_string(exchange, "exchange")
+        + short_string(routing_key, "routing key")
+        + (b"\x01" if mandatory else b"\x00")
+    )
+    return frame(METHOD, channel, method)
+
+
+def looked_up(cached: Callable[..., bytes], *arguments: object) -> bytes:
+    """What a cached function gives; of arguments that cannot be in a cache it says itself what is wrong with them."""
+    try:
+        return cached(*arguments)
+    except TypeError:
+        packed: bytes = cached.__wrapped__(*arguments)  # type: ignore[attr-defined]
+        return packed
 
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
@@ -251,10 +269,9 @@ def short_string(value: object, name: str) -> bytes:
 
 def packed_table(value: Mapping[str, Any], name: str) -> bytes:
     try:
-        table: bytes = dumps("F", [dict(value)])
+        return pack_table(value)
     except (FrameSyntaxError, struct.error, TypeError, ValueError, AttributeError) as error:
         raise PublishError(f"the {name} cannot travel in an AMQP table: {error}; send text instead") from error
-    return table
 
 
 def octet(value: object, name: str) -> bytes:
@@ -283,13 +300,6 @@ def short_string_in(header: bytes, at: int) -> tuple[str, int]:
     return raw.decode("utf-8", "surrogatepass"), end
 
 
-def table_in(header: bytes, at: int) -> tuple[Mapping[str, Any], int]:
-    if header.startswith(EMPTY_TABLE, at):
-        return {}, at + len(EMPTY_TABLE)
-    (table,), end = loads("F", header, at)
-    return table, end
-
-
 def octet_in(header: bytes, at: int) -> tuple[int, int]:
     return header[at], at + 1
 
@@ -301,7 +311,7 @@ def time_in(header: bytes, at: int) -> tuple[int, int]:
 PROPERTIES = (
     (0x8000, "content_type", short_string, short_string_in),
     (0x4000, "content_encoding", short_string, short_string_in),
-    (0x2000, "headers", packed_table, table_in),
+    (0x2000, "headers", packed_table, unpack_table),
     (0x1000, "delivery_mode", octet, octet_in),
     (0x0800, "priority", octet, octet_in),
     (0x0400, "correlation_id", short_string, short_string_in),
