@@ -144,27 +144,27 @@ def call(vhost: VHost, count: int, callers: int) -> Calls:
 
 def test_consuming_an_event(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count))
-    assert LEAST < cost < 97, shown
+    assert LEAST < cost < 86, shown
 
 
 def test_consuming_an_event_costs_the_same_beside_many_routes(rabbit: VHost) -> None:
     cost, shown = per_message(lambda count: consume(rabbit, count, routes=200))
-    assert LEAST < cost < 97, shown
+    assert LEAST < cost < 86, shown
 
 
-@pytest.mark.parametrize(("mode", "bound"), [("thread", 117), ("process", 126)])
+@pytest.mark.parametrize(("mode", "bound"), [("thread", 107), ("process", 116)])
 def test_consuming_one_event_at_a_time(rabbit: VHost, mode: str, bound: float) -> None:
     cost, shown = per_message(lambda count: consume_singly(rabbit, count, mode))
     assert LEAST < cost < bound, shown
 
 
-@pytest.mark.parametrize(("threads", "bound"), [(1, 134), (10, 109)])
+@pytest.mark.parametrize(("threads", "bound"), [(1, 125), (10, 106)])
 def test_publishing_an_event_with_its_confirm(rabbit: VHost, threads: int, bound: float) -> None:
     cost, shown = per_message(lambda count: publish(rabbit, count, threads))
     assert LEAST < cost < bound, shown
 
 
-@pytest.mark.parametrize(("callers", "bound"), [(1, 572), (10, 429)])
+@pytest.mark.parametrize(("callers", "bound"), [(1, 521), (10, 399)])
 def test_calling_a_service(rabbit: VHost, callers: int, bound: float) -> None:
     cost, shown = per_message(lambda count: call(rabbit, count, callers))
     assert LEAST < cost < bound, shown

@@ -43,10 +43,12 @@ class ConfirmingChannel:
         self._on_closed = on_closed
         self._on_rejected = on_rejected
         self._channel: Any = None
-        self._outbox: deque[PendingPublish] = deque()
+        self.outbox: deque[PendingPublish] = deque()
+        """What is to be written."""
         self._unconfirmed: dict[int, PendingPublish] = {}
         self._rejected: deque[PendingPublish] = deque()  # to be sent again
-        self._without_confirm: list[PendingPublish] = []
+        self.without_confirm: list[PendingPublish] = []
+        """What was written and asked for no confirm."""
         self._forget_tags()
 
     def _forget_tags(self) -> None:
@@ -62,18 +64,18 @@ class ConfirmingChannel:
         Raises:
             PublishError: Too many wait already.
         """
-        if len(self._outbox) >= MOST_WAITING:
+        if len(self.outbox) >= MOST_WAITING:
             raise PublishError(f"{MOST_WAITING} messages wait to be sent already; is the broker there? Try again later")
-        self._outbox.append(pending)
+        self.outbox.append(pending)
 
     @property
     def has_output(self) -> bool:
         """Whether anything can be written now."""
-        return bool(self._outbox) and self._channel is not None
+        return bool(self.outbox) and self._channel is not None
 
     def pending(self) -> list[PendingPublish]:
         """Everything without an outcome, in order."""
-        everything = [*self._unconfirmed.values(), *self._rejected, *self._outbox]
+        everything = [*self._unconfirmed.values(), *self._rejected, *self.outbox]
         return [pending for pending in everything if not pending.is_done]
 
     # Under the gate.
@@ -84,8 +86,8 @@ class ConfirmingChannel:
             return b""
         parts: list[bytes] = []
         size = 0
-        while self._outbox and size < BYTES_AT_ONCE:
-            frames = self._enter(self._outbox.popleft(), frame_max)
+        while self.outbox and size < BYTES_AT_ONCE:
+            frames = self._enter(self.outbox.popleft(), frame_max)
             parts.append(frames)
             size += len(frames)
         return b"".join(parts)
@@ -104,26 +106,26 @@ class ConfirmingChannel:
         if pending.confirm:
             self._unconfirmed[self._tag] = pending
         else:
-            self._without_confirm.append(pending)
+            self.without_confirm.append(pending)
         return frames
 
-    def finish_unconfirmed(self) -> None:
+    def finish_without_confirm(self) -> None:
         """What asked for no confirm is done once it is written."""
-        while self._without_confirm:
-            self._without_confirm.pop().finish(None)
+        while self.without_confirm:
+            self.without_confirm.pop().finish(None)
 
     def take_back(self) -> None:
         """The channel is gone: what has no answer goes back to the head of the outbox, in order."""
         self._channel = None
         unanswered = [pending for pending in self._unconfirmed.values() if not pending.is_done]
         self._unconfirmed.clear()
-        self._outbox.extendleft(reversed(unanswered))
+        self.outbox.extendleft(reversed(unanswered))
         self.send_rejected()
 
     def send_rejected(self) -> None:
         """Have what was refused sent again."""
         while self._rejected:
-            self._outbox.append(self._rejected.popleft())
+            self.outbox.append(self._rejected.popleft())
 
     # On the reading thread.
 
@@ -153,9 +155,9 @@ class ConfirmingChannel:
         for pending in list(self._unconfirmed.values()):
             pending.give_up(str(error()))
         # One by one, for other threads may put in more meanwhile, or do the same as this one.
-        while self._outbox:
+        while self.outbox:
             try:
-                pending = self._outbox.popleft()
+                pending = self.outbox.popleft()
             except IndexError:
                 return
             if pending.written:

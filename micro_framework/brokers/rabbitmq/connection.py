@@ -30,6 +30,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     CONTENT_BODY,
     CONTENT_HEADER,
     DELIVER,
+    DELIVERY,
     GET_EMPTY,
     GET_OK,
     HEARTBEAT_FRAME,
@@ -182,8 +183,12 @@ def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) 
     """
     unfinished: dict[int, Content] = {}
 
-    def on_frame(frame: tuple[int, int, bytes]) -> bool:
+    def on_frame(frame: tuple[int, int, Any]) -> bool:
         kind, number, payload = frame
+        if kind == DELIVERY:
+            if (channel := connection.channels.get(number)) is not None:
+                channel.on_deliver(*payload)
+            return True
         if kind == METHOD:
             return on_method_frame(number, payload)
         if kind in (CONTENT_HEADER, CONTENT_BODY):

@@ -26,6 +26,7 @@ __all__ = [
     "CONTENT_BODY",
     "CONTENT_HEADER",
     "DELIVER",
+    "DELIVERY",
     "GET_EMPTY",
     "GET_OK",
     "HEARTBEAT_FRAME",
@@ -50,6 +51,8 @@ __all__ = [
 ]
 
 METHOD, CONTENT_HEADER, CONTENT_BODY = 1, 2, 3
+DELIVERY = 0
+"""No type of the protocol's: a ``basic.deliver`` with its content, see `FrameBuffer.next`."""
 DELIVER, RETURN = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x32"
 GET_OK, GET_EMPTY = b"\x00\x3c\x00\x47", b"\x00\x3c\x00\x48"
 ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
@@ -91,8 +94,11 @@ class FrameBuffer:
         at, end = self._at, len(self._data)
         return end - at >= FRAME_OVERHEAD and end - at >= FRAME_OVERHEAD + FRAME_HEAD.unpack_from(self._data, at)[2]
 
-    def next(self) -> tuple[int, int, bytes] | None:
+    def next(self) -> tuple[int, int, Any] | None:
         """The next complete frame as (type, channel, payload), None if there is none yet.
+
+        A ``basic.deliver`` whose content has come as a whole, in one body frame, is returned together with that: its
+        type is `DELIVERY`, its payload those of the three frames.
 
         Raises:
             ValueError: The bytes are no frame.
@@ -108,7 +114,29 @@ class FrameBuffer:
         if data[end] != 0xCE:
             raise ValueError(f"expected the end of a frame (0xce), got {data[end]:#04x}")
         self._at = end + 1
-        return kind, channel, data[start:end]
+        method = data[start:end]
+        if kind == METHOD and method.startswith(DELIVER) and (content := self._content(end + 1)) is not None:
+            return DELIVERY, channel, (method, *content)
+        return kind, channel, method
+
+    def _content(self, at: int) -> tuple[bytes, bytes] | None:
+        """The payloads of a content header and of its only body frame, taken if both are there."""
+        data = self._data
+        try:
+            kind, _, size = FRAME_HEAD.unpack_from(data, at)
+            header_at = at + FRAME_OVERHEAD - 1
+            header_end = header_at + size
+            body_kind, _, body_size = FRAME_HEAD.unpack_from(data, header_end + 1)
+            body_at = header_end + FRAME_OVERHEAD
+            body_end = body_at + body_size
+            whole = BODY_SIZE.unpack_from(data, header_at + 4)[0] == body_size
+            ended = data[header_end] == data[body_end] == 0xCE
+        except (IndexError, struct.error):
+            return None  # not all of it has come
+        if not (whole and ended and kind == CONTENT_HEADER and body_kind == CONTENT_BODY):
+            return None
+        self._at = body_end + 1
+        return data[header_at:header_end], data[body_at:body_end]
 
 
 def ack_frame(channel: int, tag: int, multiple: bool) -> bytes:

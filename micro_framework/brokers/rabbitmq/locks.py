@@ -118,7 +118,7 @@ class RabbitMQLocks(LinkedDoor):
         return self._sending.take(self._link.frame_max)
 
     def output_written(self) -> None:
-        self._sending.finish_unconfirmed()
+        self._sending.finish_without_confirm()
 
     def lost(self, error: BaseException) -> None:
         self._let_go()

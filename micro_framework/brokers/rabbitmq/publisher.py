@@ -223,11 +223,17 @@ class RabbitMQPublisher(LinkedDoor):
             self._learn_targets(connection)
 
     def has_output(self) -> bool:
-        return self._direct.has_output or self._delayed.has_output or (bool(self._keeping) and self._can_keep)
+        direct, delayed, keeping = self._direct, self._delayed, self._keeping
+        if not (direct.outbox or delayed.outbox or keeping):  # as most times that it is asked
+            return False
+        return direct.has_output or delayed.has_output or (bool(keeping) and self._can_keep)
 
     def take_output(self) -> bytes:
         size = self._link.frame_max
-        return self._direct.take(size) + self._delayed.take(size) + self._take_keeping()
+        output = self._direct.take(size)
+        if self._delayed.outbox:
+            output += self._delayed.take(size)
+        return output + self._take_keeping() if self._keeping else output
 
     def _take_keeping(self) -> bytes:
         if not self._can_keep:
@@ -237,7 +243,8 @@ class RabbitMQPublisher(LinkedDoor):
 
     def output_written(self) -> None:
         for channel in self._channels:
-            channel.finish_unconfirmed()
+            if channel.without_confirm:
+                channel.finish_without_confirm()
 
     def lost(self, error: BaseException) -> None:
         self._can_keep = False

@@ -81,7 +81,7 @@ def test_what_asks_for_no_confirm_takes_a_tag_and_is_done_once_written(channel: 
     light, other = channel.put("a", confirm=False), channel.put("b")
     channel.take(4096)
     assert outcomes(light) == ["open"]
-    channel.finish_unconfirmed()
+    channel.finish_without_confirm()
     assert outcomes(light, other) == [None, "open"]
     channel.hooks.on_confirm(2, False, True)
     assert outcomes(other) == [None]

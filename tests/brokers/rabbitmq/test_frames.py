@@ -12,6 +12,12 @@ from amqp.serialization import loads
 
 from micro_framework.brokers.port import Publication
 from micro_framework.brokers.rabbitmq.frames import (
+    CONTENT_BODY,
+    CONTENT_HEADER,
+    DELIVER,
+    DELIVERY,
+    FRAME_HEAD,
+    METHOD,
     FrameBuffer,
     ack_frame,
     declare_queue_frame,
@@ -136,6 +142,52 @@ def test_frames_may_arrive_in_any_pieces(cut: int) -> None:
             found.append(frame)
     assert found == frames_in(raw)
     assert len(found) == 4
+
+
+def raw_frame(kind: int, payload: bytes) -> bytes:
+    return FRAME_HEAD.pack(kind, 7, len(payload)) + payload + b"\xce"
+
+
+def delivery(body: bytes, *parts: bytes) -> tuple[bytes, bytes, list[bytes]]:
+    """Method and header of a delivery, and all of its frames, the body in so many parts."""
+    method, header = DELIVER + b"whatever", b"\0\x3c\0\0" + len(body).to_bytes(8) + b"\0\0"
+    bodies = [raw_frame(CONTENT_BODY, part) for part in parts]
+    return method, header, [raw_frame(METHOD, method), raw_frame(CONTENT_HEADER, header), *bodies]
+
+
+def test_a_delivery_that_has_come_whole_is_one_frame() -> None:
+    method, header, frames = delivery(b"body", b"body")
+    whole = (DELIVERY, 7, (method, header, b"body"))
+    ack = raw_frame(METHOD, b"\0\x3c\0\x50" + bytes(9))
+    assert frames_in(b"".join([*frames, *frames, ack])) == [whole, whole, *frames_in(ack)]
+
+
+def test_a_delivery_that_comes_in_pieces_is_as_many_frames() -> None:
+    method, header, frames = delivery(b"body", b"body")
+    pieces = [(METHOD, 7, method), (CONTENT_HEADER, 7, header), (CONTENT_BODY, 7, b"body")]
+    raw = b"".join(frames)
+    for cut in range(len(frames[0]), len(raw)):
+        buffer = FrameBuffer()
+        buffer.feed(raw[:cut])
+        found = list(iter(buffer.next, None))
+        buffer.feed(raw[cut:])
+        assert found + list(iter(buffer.next, None)) == pieces
+
+
+@pytest.mark.parametrize(("body", "parts"), [(b"body", [b"bo", b"dy"]), (b"", [])], ids=["two", "none"])
+def test_only_a_body_in_one_frame_makes_it_one(body: bytes, parts: list[bytes]) -> None:
+    *_, frames = delivery(body, *parts)
+    kinds = [METHOD, CONTENT_HEADER, *[CONTENT_BODY] * len(parts)]
+    assert [kind for kind, _, _ in frames_in(b"".join(frames) + frames[0])] == [*kinds, METHOD]
+
+
+def test_bytes_behind_a_delivery_that_are_no_frame_are_refused() -> None:
+    *_, frames = delivery(b"body", b"body")
+    buffer = FrameBuffer()
+    buffer.feed(b"".join(frames)[:-1] + b"?")
+    assert [kind for kind, _, _ in (buffer.next() or (), buffer.next() or ())] == [METHOD, CONTENT_HEADER]
+    with pytest.raises(ValueError, match="0xce"):
+        buffer.next()
 
 
 def test_bytes_that_are_no_frame_are_refused() -> None:
