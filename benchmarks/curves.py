@@ -20,7 +20,8 @@ from typing import Any
 
 from benchmarks.costs import CallMeter, CpuMeter, Meter, call, consume
 from benchmarks.plot import drawn
-from benchmarks.report import environment, ruled
+from benchmarks.ratios import Spread
+from benchmarks.report import environment, ruled, spread_text
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.erlang import ErlangAdmin
 from micro_framework.testing.rabbitmq import RabbitMQNode
@@ -170,23 +171,22 @@ def in_own_process(node: RabbitMQNode, point: Point) -> dict[str, float]:
 
 def measured(order: Mapping[str, Any]) -> dict[str, float]:
     """What a message costs at one point, in each unit."""
-    curve, broker = CURVES[order["curve"]], ErlangAdmin(**order["node"])
+    curve = CURVES[order["curve"]]
+    # One for all, so that a thousand queues are declared once; it goes with its node, for to delete them takes minutes.
+    vhost = ErlangAdmin(**order["node"]).vhost()
     return {
-        "calls": per_message(broker, curve, order["size"], curve.calls, CallMeter),
-        "cpu": per_message(broker, curve, order["size"], curve.cpu, CpuMeter),
+        "calls": per_message(vhost, curve, order["size"], curve.calls, CallMeter),
+        "cpu": per_message(vhost, curve, order["size"], curve.cpu, CpuMeter),
     }
 
 
 def per_message(
-    broker: ErlangAdmin, curve: Curve, size: int, counts: tuple[int, int], new: Callable[[], CallMeter | CpuMeter]
+    vhost: VHost, curve: Curve, size: int, counts: tuple[int, int], new: Callable[[], CallMeter | CpuMeter]
 ) -> float:
     totals = []
     for count in counts:
-        vhost, meter = broker.vhost(), new()
-        try:
-            curve.run(vhost, count, meter, size)
-        finally:
-            broker.delete_vhost(vhost.name)
+        meter = new()
+        curve.run(vhost, count, meter, size)
         totals.append(meter.total)
     few, many = counts
     return (totals[1] - totals[0]) / (many - few)
@@ -221,7 +221,7 @@ def as_markdown(figures: Figures, facts: Mapping[str, Any]) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f}..{max(values):.1f})"
+    return spread_text(Spread.of(values), "{:.1f}")
 
 
 def as_json(figures: Figures, facts: Mapping[str, Any]) -> dict[str, Any]:
