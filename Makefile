@@ -5,7 +5,8 @@
 #   make test        everything                      (ARGS="tests/wire -k naming" chooses; AMQP_URI=... uses that broker)
 #   make test-all    the same on every Python from 3.11 up that is installed
 #   make test-rabbitmq SUITE=trixie  the same on the RabbitMQ of another Debian release (as root)
-#   make soak        the fault tests at full size    (MF_SOAK=20 is how many times the usual)
+#   make soak        the fault tests at full size, then an hour's messages at the highest rate
+#                    (MF_SOAK=20 is how many times the usual size; MF_SOAK_SECONDS=3600, 0 leaves the hour out)
 #   make lint        ruff and mypy alone
 #   make bench       every benchmark, every peer     (ARGS="--only 10 --rounds 3" chooses; about two hours in all)
 #   make bench-quick a first comparison with Nameko and raw clients, three minutes
@@ -40,7 +41,7 @@ test-rabbitmq:
 	    MF_RABBITMQ_HOME=$$home exec $$python scripts/run_tests.py $(ARGS)
 
 soak:
-	@python=$$($(FIND_PYTHON)) && MF_SOAK=$(MF_SOAK_FULL) MF_TEST_WORKERS=0 exec $$python scripts/run_tests.py --no-lint -m fault $(ARGS)
+	@python=$$($(FIND_PYTHON)) && MF_SOAK=$(MF_SOAK_FULL) MF_TEST_WORKERS=0 exec $$python scripts/run_soak.py $(ARGS)
 
 lint:
 	@python=$$($(FIND_PYTHON)) && exec $$python scripts/run_tests.py --lint

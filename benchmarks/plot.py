@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from benchmarks.ratios import Spread, ratios_in
 from benchmarks.report import results_of
 
-__all__ = ["main", "picture"]
+__all__ = ["drawn", "main", "picture"]
 
 WIDTH, LABELS, BAR, GAP, HEAD = 800, 275, 16, 4, 30
 ROOM = WIDTH - LABELS - 70
@@ -48,16 +48,23 @@ def picture(results: Mapping[str, Any], titles: Sequence[str] = ()) -> str:
         results: As `benchmarks.report.as_json` makes them.
         titles: Of the tables to show, none for all.
     """
-    parts, top = [], 10
-    for title, multiples in charts(results):
-        if not multiples or (titles and title not in titles):
-            continue
-        lines = list(chart(title, multiples, top))
-        parts += lines
+    shown = {title: bars for title, bars in charts(results) if bars and (not titles or title in titles)}
+    return drawn(shown, f"Messages per second, as multiples of {results['base']}")
+
+
+def drawn(bars_of: Mapping[str, Mapping[str, float]], about: str) -> str:
+    """The whole SVG.
+
+    Args:
+        bars_of: Of each chart its title, and its bars by their labels; a dashed line stands at 1.
+        about: What it shows, for those who do not see it.
+    """
+    parts, top = list[str](), 10
+    for title, multiples in bars_of.items():
+        parts += chart(title, multiples, top)
         top += HEAD + len(multiples) * (BAR + GAP) + GAP
     frame = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top}" role="img">'
-    told = f"<title>Messages per second, as multiples of {escape(results['base'])}</title>"
-    return "\n".join([frame, told, f"<style>{STYLE}</style>", *parts, "</svg>", ""])
+    return "\n".join([frame, f"<title>{escape(about)}</title>", f"<style>{STYLE}</style>", *parts, "</svg>", ""])
 
 
 def charts(results: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:

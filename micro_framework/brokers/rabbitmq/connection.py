@@ -332,6 +332,10 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         finally:
             self._give_up_at = before
 
+    def prolong(self, seconds: float) -> None:
+        """Inside a `within` block: what follows has at least so long from now."""
+        self._give_up_at = max(self._give_up_at, monotonic() + seconds)
+
     def blocking_read(self, timeout: float | None = None) -> bool:
         """Wait for a frame and handle it; what py-amqp's own waits go through.
 

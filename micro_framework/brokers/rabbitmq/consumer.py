@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 MOST_AT_ONCE = 1000
 """Verdicts in one write."""
+QUEUE_SECONDS = 20.0
+"""Longest time for declaring and consuming one queue: all of a thousand take a busy broker longer than that."""
 CANCEL_SECONDS = 5.0
 """Longest wait for the broker's answers when its consumers are cancelled."""
 AWAY_SECONDS = 1.0
@@ -214,6 +216,7 @@ class RabbitMQConsumer(LinkedDoor):
         """Declare and consume everything, unless cancelled."""
         with Declarer(connection, self._adoptions) as declarer:
             for tag in self._by_tag:
+                connection.prolong(QUEUE_SECONDS)
                 self._declare(declarer, tag)
         self._open_generation(connection)
 
@@ -296,6 +299,7 @@ class RabbitMQConsumer(LinkedDoor):
         self._unseen = []
         if not self._cancelled:
             for tag, subscription in self._by_tag.items():
+                connection.prolong(QUEUE_SECONDS)
                 if tag not in self._away:
                     self._consume(channel, tag, subscription)
                 else:
@@ -346,7 +350,7 @@ class RabbitMQConsumer(LinkedDoor):
         if generation is None or self._is_over(generation):
             return
         channel: Any = generation.channel
-        with channel.connection.within(20):
+        with channel.connection.within(QUEUE_SECONDS):
             # RabbitMQ 4.3 keeps a consumer that it has ended, and its tag, until it hears of it from here.
             channel.basic_cancel(tag.decode())
         overdue = self._kept_too_long(self._by_tag[tag].queue, channel.connection)
@@ -361,17 +365,17 @@ class RabbitMQConsumer(LinkedDoor):
         There is no other reason as long as such a queue is there.
         """
         try:
-            with connection.within(20), Declarer(connection, self._adoptions) as declarer:
+            with connection.within(QUEUE_SECONDS), Declarer(connection, self._adoptions) as declarer:
                 there = declarer.exists(queue.name)
         except amqp.ChannelError:
             return False
-        return there and self.counts(queue.name, monotonic() + 20)
+        return there and self.counts(queue.name, monotonic() + QUEUE_SECONDS)
 
     def _consume_again(self, tag: bytes, generation: Generation | None) -> None:
         if generation is None or self._is_over(generation):
             return
         connection, was_away = generation.channel.connection, tag in self._away
-        with connection.within(20), Declarer(connection, self._adoptions) as declarer:
+        with connection.within(QUEUE_SECONDS), Declarer(connection, self._adoptions) as declarer:
             self._declare(declarer, tag)
             if tag in self._away:
                 self._link.call_later(AWAY_SECONDS, partial(self._consume_again, tag, generation))
@@ -398,7 +402,7 @@ class RabbitMQConsumer(LinkedDoor):
     def _reopen(self, generation: Generation) -> None:
         connection = self._link.connection
         if connection is not None and generation is self._generation:  # else the next connection has set it up
-            with connection.within(20):
+            with connection.within(QUEUE_SECONDS):
                 self.set_up(connection)
 
     def _ask_for_type(self, queue: Queue, deadline: float) -> None:

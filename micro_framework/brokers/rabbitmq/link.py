@@ -38,7 +38,7 @@ __all__ = ["Link", "LinkFor", "LinkOwner", "LinkedDoor"]
 logger = logging.getLogger(__name__)
 
 SETUP_SECONDS = 20.0
-"""Longest time for declaring everything after a connect."""
+"""Longest time for declaring everything after a connect; of a consumer, for each of its queues."""
 ALARM = "a memory or disk alarm, see its log"
 """Why the broker takes no messages, beside its own words (``low on disk``)."""
 STANDSTILL_SECONDS = 5.0

@@ -10,7 +10,7 @@ import amqp
 import pytest
 
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
-from micro_framework.brokers.rabbitmq import RabbitMQBroker
+from micro_framework.brokers.rabbitmq import RabbitMQBroker, link
 from micro_framework.brokers.rabbitmq.consumer import CANCEL_SECONDS
 from micro_framework.brokers.rabbitmq.frames import ack_frame
 from micro_framework.testing.broker_state import VHost
@@ -243,6 +243,19 @@ def test_cancel_keeps_its_deadline_with_a_paused_broker(own_node: RabbitMQNode, 
 
 
 # Large messages and other consumers of the connection
+
+
+def test_many_queues_may_take_longer_than_one_connection_has_for_its_set_up(
+    doors: Doors, rabbit: VHost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a thousand at a busy broker do, which took 26 s; each has the time to itself."""
+    caplog.set_level(logging.WARNING, "micro_framework")
+    monkeypatch.setattr(link, "SETUP_SECONDS", 0.1)
+    inbox = Inbox(Verdict.ACK)
+    consumer = doors.consumer(*(Subscription(queue(f"jobs-{number}"), 1, inbox.take) for number in range(150)))
+    assert consumer.wait_ready(soon())
+    assert not caplog.records
+    assert rabbit.queue("jobs-149").consumers == 1
 
 
 def test_a_memory_alarm_leaves_consuming_alone(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
