@@ -27,11 +27,7 @@ from micro_framework.config import Settings
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
-from micro_framework.metrics.reporting import Reporting
 from micro_framework.metrics.tallies import Tallies
-from micro_framework.observe.health import Stage
-from micro_framework.observe.opening import server_for
-from micro_framework.observed import ServicesView
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
 from micro_framework.spawners.base import Spawner
@@ -39,6 +35,7 @@ from micro_framework.spawners.main_module import end_reading
 
 if TYPE_CHECKING:
     from micro_framework.copies import Copy
+    from micro_framework.observe.health import Stage
     from micro_framework.supervisor import Supervisor
 
 __all__ = ["Runner", "RunnerContext", "run_copy"]
@@ -226,6 +223,11 @@ class Runner:
         """With ``ENABLE_METRICS``: open the port for operators, or, in a copy, report to whoever has it."""
         if self.tallies is None:
             return
+        # Here, because most services start without.
+        from micro_framework.metrics.reporting import Reporting
+        from micro_framework.observe.opening import server_for
+        from micro_framework.observed import ServicesView
+
         view = ServicesView(self.assembly, self.tallies, self.clock, self.lifecycle, self.parts, self.stage)
         if self.copy is None:
             self.observing = server_for(self.settings, view.what, view.snapshot, view.health)
@@ -234,7 +236,7 @@ class Runner:
             self.observing = Reporting(lambda: tell(view.snapshot().plain(), view.health().plain()))
         self.observing.start()
 
-    def stage(self) -> Stage:
+    def stage(self) -> "Stage":
         """What it is about; it runs once everything has started, and was ready."""
         if self.stopped:
             return "stopping"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
-from micro_framework.config import parse_config
+from micro_framework.config.text import parse_config
 
 __all__ = ["read_config"]
 
