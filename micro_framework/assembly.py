@@ -15,8 +15,6 @@ from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
-from micro_framework.measured import MeasuredRoute
-from micro_framework.metrics.tallies import Tallies
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
@@ -26,7 +24,8 @@ from micro_framework.spawners.thread import ThreadSpawner
 from micro_framework.targets import FoundTargets, Target, WantedTargets, find_targets
 from micro_framework.workers import Plan, Runs, RunsHere, Worker
 
-if TYPE_CHECKING:  # imported where worker processes are asked for: a service without them starts sooner without
+if TYPE_CHECKING:  # imported where worker processes or metrics are asked for: without them a service starts sooner
+    from micro_framework.metrics.tallies import Tallies
     from micro_framework.spawners.process import ProcessSpawner, RemoteRoute
 
 __all__ = [
@@ -146,7 +145,7 @@ class Assembler:
         clock: Clock,
         lifecycle: Lifecycle,
         observers: Sequence[Observer],
-        tallies: Tallies | None = None,
+        tallies: "Tallies | None" = None,
     ) -> None:
         self.tallies = tallies
         self.settings = settings
@@ -303,7 +302,7 @@ class Assembler:
         plan = self.plan(host, target, route)
         callback_plan = self.plan(host, callback, None) if callback else None
         spawner = self.spawner(host)
-        bound = (BoundRoute if self.tallies is None else MeasuredRoute)(
+        bound = self.kind_of_routes()(
             plan,
             entrypoint,
             spawner,
@@ -319,9 +318,21 @@ class Assembler:
         for dependency in dependencies_of(bound):
             self.declared_at.setdefault(dependency, declared_at(dependency, placement.where, target))
 
+    def kind_of_routes(self) -> type[BoundRoute]:
+        """What routes are, depending on whether things are counted."""
+        if self.tallies is None:
+            return BoundRoute
+        from micro_framework.measured import MeasuredRoute
+
+        return MeasuredRoute
+
     def measure(self, bound: BoundRoute, route: Route) -> None:
         """Have a route count, where things are counted."""
-        if self.tallies is not None and isinstance(bound, MeasuredRoute):
+        if self.tallies is None:
+            return
+        from micro_framework.measured import MeasuredRoute
+
+        if isinstance(bound, MeasuredRoute):
             label = route.metric_label or bound.method
             context = bound.host.context
             tally = self.tallies.route(bound.service, label, self.assembly.metric_labels.get(context, context))
@@ -519,7 +530,7 @@ def assemble(
     clock: Clock,
     lifecycle: Lifecycle,
     observers: Sequence[Observer],
-    tallies: Tallies | None = None,
+    tallies: "Tallies | None" = None,
 ) -> Assembly:
     """Bind everything that services declare.
 

@@ -27,7 +27,6 @@ from micro_framework.config import Settings
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
-from micro_framework.metrics.tallies import Tallies
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
 from micro_framework.spawners.base import Spawner
@@ -35,6 +34,7 @@ from micro_framework.spawners.main_module import end_reading
 
 if TYPE_CHECKING:
     from micro_framework.copies import Copy
+    from micro_framework.metrics.tallies import Tallies
     from micro_framework.observe.health import Stage
     from micro_framework.supervisor import Supervisor
 
@@ -70,7 +70,7 @@ class Runner:
         self.lifecycle = Lifecycle()
         self.lifecycle.on_change(self.announce)
         self.observers: list[Observer] = []
-        self.tallies = Tallies(secrets_of(self.settings)) if self.settings.enable_metrics else None
+        self.tallies = tallies_for(self.settings)
         self.assembly = assemble(self.services, self.settings, self.clock, self.lifecycle, self.observers, self.tallies)
         self.observing: Observing | None = None
         self.supervisor: Supervisor | None = None  # where this process runs copies
@@ -375,6 +375,15 @@ class Observing(Protocol):
 
     def stop(self) -> None:
         """End, within seconds."""
+
+
+def tallies_for(settings: Settings) -> "Tallies | None":
+    """Where things are counted, with ``ENABLE_METRICS``."""
+    if not settings.enable_metrics:
+        return None
+    from micro_framework.metrics.tallies import Tallies  # here, because most services start without
+
+    return Tallies(secrets_of(settings))
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
