@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import UnionType
+from typing import TYPE_CHECKING
 
 from micro_framework.clock import Clock
 from micro_framework.config import ContextSettings, Settings
@@ -14,19 +15,18 @@ from micro_framework.dependencies import Dependency
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import DeclarationError
 from micro_framework.extensions import Extension, Host, Lifecycle, SharedExtensions
-from micro_framework.measured import MeasuredRoute
-from micro_framework.metrics.tallies import Tallies
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import BoundRoute, CallbackRoute, Observer, Route
 from micro_framework.services import routes_of, service_name
 from micro_framework.spawners.base import WORKER_MODES, Spawner, is_greedy, uses_processes
-from micro_framework.spawners.blueprint import Blueprint, RoutePlan
-from micro_framework.spawners.keeper import Limits
 from micro_framework.spawners.overtime import Overtime, TimedRuns
-from micro_framework.spawners.process import ProcessSpawner, RemoteRoute
 from micro_framework.spawners.thread import ThreadSpawner
 from micro_framework.targets import FoundTargets, Target, WantedTargets, find_targets
 from micro_framework.workers import Plan, Runs, RunsHere, Worker
+
+if TYPE_CHECKING:  # imported where worker processes or metrics are asked for: without them a service starts sooner
+    from micro_framework.metrics.tallies import Tallies
+    from micro_framework.spawners.process import ProcessSpawner, RemoteRoute
 
 __all__ = [
     "DEFAULT_CONTEXT",
@@ -113,7 +113,7 @@ class Assembly:
 
     def dependencies(self) -> list[Extension]:
         """Every bound dependency that works in this process, once; worker processes have their own."""
-        here = [route for route in self.routes if not isinstance(route.runs, RemoteRoute)]
+        here = [route for route in self.routes if not uses_processes(self.modes[route.host.context])]
         return list(dict.fromkeys(dependency for route in here for dependency in dependencies_of(route)))
 
     def entrypoints(self) -> list[Extension]:
@@ -145,7 +145,7 @@ class Assembler:
         clock: Clock,
         lifecycle: Lifecycle,
         observers: Sequence[Observer],
-        tallies: Tallies | None = None,
+        tallies: "Tallies | None" = None,
     ) -> None:
         self.tallies = tallies
         self.settings = settings
@@ -156,6 +156,7 @@ class Assembler:
         self.named: set[str] = set()  # contexts that a RunnerContext has claimed
         self.problems: list[str] = []
         self.assembly = Assembly()
+        self.process_pools: dict[str, ProcessSpawner] = {}  # those of the spawners whose workers are processes
         self.declared_at: dict[Extension, str] = {}
 
     def assemble(self, services: Iterable[Declared]) -> Assembly:
@@ -252,7 +253,7 @@ class Assembler:
 
     def process_problems(self) -> Iterator[str]:
         """What keeps the service from having worker processes; makes ready what they will be told."""
-        pools = [spawner for spawner in self.assembly.spawners.values() if isinstance(spawner, ProcessSpawner)]
+        pools = self.process_pools.values()
         if pools and (self.settings.amqp_uri or "").startswith("memory:"):
             yield NO_MEMORY
         for pool in pools:
@@ -301,7 +302,7 @@ class Assembler:
         plan = self.plan(host, target, route)
         callback_plan = self.plan(host, callback, None) if callback else None
         spawner = self.spawner(host)
-        bound = (BoundRoute if self.tallies is None else MeasuredRoute)(
+        bound = self.kind_of_routes()(
             plan,
             entrypoint,
             spawner,
@@ -317,9 +318,21 @@ class Assembler:
         for dependency in dependencies_of(bound):
             self.declared_at.setdefault(dependency, declared_at(dependency, placement.where, target))
 
+    def kind_of_routes(self) -> type[BoundRoute]:
+        """What routes are, depending on whether things are counted."""
+        if self.tallies is None:
+            return BoundRoute
+        from micro_framework.measured import MeasuredRoute
+
+        return MeasuredRoute
+
     def measure(self, bound: BoundRoute, route: Route) -> None:
         """Have a route count, where things are counted."""
-        if self.tallies is not None and isinstance(bound, MeasuredRoute):
+        if self.tallies is None:
+            return
+        from micro_framework.measured import MeasuredRoute
+
+        if isinstance(bound, MeasuredRoute):
             label = route.metric_label or bound.method
             context = bound.host.context
             tally = self.tallies.route(bound.service, label, self.assembly.metric_labels.get(context, context))
@@ -335,49 +348,67 @@ class Assembler:
         spawners, context = self.assembly.spawners, host.context
         if context not in spawners:
             mode = self.assembly.modes[context] = self.worker_mode(context)
-            greedy = is_greedy(mode)
-            limits = self.limits(context)
             if self.has_processes(context):
-                blueprint = Blueprint(self.settings, context, host.workers, host.prefetch)
-                spawners[context] = ProcessSpawner(blueprint, greedy=greedy, limits=limits, lifecycle=self.lifecycle)
+                spawners[context] = self.process_pools[context] = self.process_pool(host, greedy=is_greedy(mode))
             else:
-                overtime = Overtime(context, limits.task_timeout) if limits.task_timeout is not None else None
-                spawners[context] = ThreadSpawner(context, host.workers, greedy=greedy, overtime=overtime)
+                limit = self.task_timeout(context)
+                overtime = Overtime(context, limit) if limit is not None else None
+                spawners[context] = ThreadSpawner(context, host.workers, greedy=is_greedy(mode), overtime=overtime)
         return spawners[context]
 
-    def limits(self, context: str) -> Limits:
-        """What a context allows its workers."""
-        own, common = self.contexts.get(context, ContextSettings()), self.settings
-        return Limits(
+    def process_pool(self, host: Host, *, greedy: bool) -> "ProcessSpawner":
+        """The worker processes of a context."""
+        from micro_framework.spawners.blueprint import Blueprint
+        from micro_framework.spawners.keeper import Limits
+        from micro_framework.spawners.process import ProcessSpawner
+
+        own, common = self.contexts.get(host.context, ContextSettings()), self.settings
+        limits = Limits(
             common.start_timeout,
-            common.task_timeout if own.task_timeout is None else own.task_timeout,
+            self.task_timeout(host.context),
             common.max_tasks_per_child if own.max_tasks_per_child is None else own.max_tasks_per_child,
         )
+        blueprint = Blueprint(common, host.context, host.workers, host.prefetch)
+        return ProcessSpawner(blueprint, greedy=greedy, limits=limits, lifecycle=self.lifecycle)
+
+    def task_timeout(self, context: str) -> float | None:
+        """How long a call may run in a context."""
+        own = self.contexts.get(context, ContextSettings()).task_timeout
+        return self.settings.task_timeout if own is None else own
 
     def runs(self, placement: Placement, spawner: Spawner, target: Target, callback: Plan | None) -> Runs | None:
         """What runs a route's calls, None for its worker class in the calling thread."""
-        route = placement.route
-        if isinstance(spawner, ProcessSpawner):
-            told = RoutePlan(
-                placement.where,
-                placement.service or "",
-                target.name,
-                wanted_targets(route),
-                route.translators,
-                route.worker_class,
-                route.entrypoint.called_from_outside,
-            )
-            entrypoint = route.entrypoint
-            return RemoteRoute(
-                spawner,
-                spawner.add(told),
-                callback=callback,
-                result_wanted=lambda: entrypoint.result_needed or bool(self.observers),
-                result_needed=entrypoint.result_needed,
-            )
+        pool = self.process_pools.get(self.context_name(placement))
+        if pool is not None:
+            return self.runs_in(pool, placement, target, callback)
         if isinstance(spawner, ThreadSpawner) and spawner.overtime is not None:
-            return TimedRuns(RunsHere(route.worker_class), spawner.overtime)
+            return TimedRuns(RunsHere(placement.route.worker_class), spawner.overtime)
         return None
+
+    def runs_in(
+        self, pool: "ProcessSpawner", placement: Placement, target: Target, callback: Plan | None
+    ) -> "RemoteRoute":
+        """What runs a route's calls in worker processes."""
+        from micro_framework.spawners.blueprint import RoutePlan
+        from micro_framework.spawners.process import RemoteRoute
+
+        route, entrypoint = placement.route, placement.route.entrypoint
+        told = RoutePlan(
+            placement.where,
+            placement.service or "",
+            target.name,
+            wanted_targets(route),
+            route.translators,
+            route.worker_class,
+            entrypoint.called_from_outside,
+        )
+        return RemoteRoute(
+            pool,
+            pool.add(told),
+            callback=callback,
+            result_wanted=lambda: entrypoint.result_needed or bool(self.observers),
+            result_needed=entrypoint.result_needed,
+        )
 
     def plan(self, host: Host, target: Target, route: Route | None) -> Plan:
         """The plan of a target; callbacks have no translators of their own, they get what the target got."""
@@ -499,7 +530,7 @@ def assemble(
     clock: Clock,
     lifecycle: Lifecycle,
     observers: Sequence[Observer],
-    tallies: Tallies | None = None,
+    tallies: "Tallies | None" = None,
 ) -> Assembly:
     """Bind everything that services declare.
 

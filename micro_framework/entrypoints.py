@@ -12,7 +12,6 @@ from datetime import UTC, tzinfo
 from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
-from zoneinfo import ZoneInfo
 
 from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Outcome, Underway
 from micro_framework.cluster import ClusterLocks, ClusterTimer, cluster_locks
@@ -431,7 +430,11 @@ def zone_called(name: str) -> tzinfo:
     Raises:
         Exception: There is none.
     """
-    return UTC if name == "UTC" else ZoneInfo(name)
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # here, because it costs the start
+
+    return ZoneInfo(name)
 
 
 def zone_problems(name: object, cron: object) -> Iterator[str]:

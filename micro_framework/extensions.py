@@ -15,12 +15,14 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from micro_framework.clock import Clock
 from micro_framework.config import Settings
 from micro_framework.exceptions import MicroFrameworkError, SetupFailed
-from micro_framework.metrics.tallies import Tallies
+
+if TYPE_CHECKING:  # a service without metrics starts sooner without
+    from micro_framework.metrics.tallies import Tallies
 
 __all__ = [
     "Extension",
@@ -133,7 +135,7 @@ class Host:
     lifecycle: Lifecycle
     shared: "SharedExtensions"
     process: str = ""
-    tallies: Tallies | None = None
+    tallies: "Tallies | None" = None
 
 
 class Extension:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from hashlib import sha256
 from typing import Any
 
 from micro_framework.backoff import (
@@ -196,6 +195,8 @@ def parked_queue_name(queue: str) -> str:
     raw = queue.encode()
     room = LONGEST_NAME - len(SUFFIX)
     if len(raw) > room:
+        from hashlib import sha256  # here: hardly any name is that long, and it costs the start
+
         mark = "~" + sha256(raw).hexdigest()[:16]
         queue = raw[: room - len(mark)].decode(errors="ignore") + mark
     return queue + SUFFIX

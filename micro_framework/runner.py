@@ -27,11 +27,6 @@ from micro_framework.config import Settings
 from micro_framework.entrypoints import Entrypoint
 from micro_framework.exceptions import CallsAbandoned, ConfigError, MicroFrameworkError, StartTimeout
 from micro_framework.extensions import Extension, Lifecycle, in_start_order, perform
-from micro_framework.metrics.reporting import Reporting
-from micro_framework.metrics.tallies import Tallies
-from micro_framework.observe.health import Stage
-from micro_framework.observe.opening import server_for
-from micro_framework.observed import ServicesView
 from micro_framework.routes import Observer, Route
 from micro_framework.signals import SignalWatch
 from micro_framework.spawners.base import Spawner
@@ -39,6 +34,8 @@ from micro_framework.spawners.main_module import end_reading
 
 if TYPE_CHECKING:
     from micro_framework.copies import Copy
+    from micro_framework.metrics.tallies import Tallies
+    from micro_framework.observe.health import Stage
     from micro_framework.supervisor import Supervisor
 
 __all__ = ["Runner", "RunnerContext", "run_copy"]
@@ -73,7 +70,7 @@ class Runner:
         self.lifecycle = Lifecycle()
         self.lifecycle.on_change(self.announce)
         self.observers: list[Observer] = []
-        self.tallies = Tallies(secrets_of(self.settings)) if self.settings.enable_metrics else None
+        self.tallies = tallies_for(self.settings)
         self.assembly = assemble(self.services, self.settings, self.clock, self.lifecycle, self.observers, self.tallies)
         self.observing: Observing | None = None
         self.supervisor: Supervisor | None = None  # where this process runs copies
@@ -226,6 +223,11 @@ class Runner:
         """With ``ENABLE_METRICS``: open the port for operators, or, in a copy, report to whoever has it."""
         if self.tallies is None:
             return
+        # Here, because most services start without.
+        from micro_framework.metrics.reporting import Reporting
+        from micro_framework.observe.opening import server_for
+        from micro_framework.observed import ServicesView
+
         view = ServicesView(self.assembly, self.tallies, self.clock, self.lifecycle, self.parts, self.stage)
         if self.copy is None:
             self.observing = server_for(self.settings, view.what, view.snapshot, view.health)
@@ -234,7 +236,7 @@ class Runner:
             self.observing = Reporting(lambda: tell(view.snapshot().plain(), view.health().plain()))
         self.observing.start()
 
-    def stage(self) -> Stage:
+    def stage(self) -> "Stage":
         """What it is about; it runs once everything has started, and was ready."""
         if self.stopped:
             return "stopping"
@@ -373,6 +375,15 @@ class Observing(Protocol):
 
     def stop(self) -> None:
         """End, within seconds."""
+
+
+def tallies_for(settings: Settings) -> "Tallies | None":
+    """Where things are counted, with ``ENABLE_METRICS``."""
+    if not settings.enable_metrics:
+        return None
+    from micro_framework.metrics.tallies import Tallies  # here, because most services start without
+
+    return Tallies(secrets_of(settings))
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

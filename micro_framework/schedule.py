@@ -3,8 +3,6 @@
 import math
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from cronsim import CronSim, CronSimError
-
 __all__ = ["CRON_FIELDS", "cron_problem", "next_in_cron", "next_multiple", "next_on_grid"]
 
 CRON_FIELDS = ("minute", "hour", "day of the month", "month", "day of the week")
@@ -61,6 +59,8 @@ def next_in_cron(expression: str, zone: tzinfo, after: datetime) -> datetime:
         ValueError: It is never due within 50 years.
         CronSimError: It is no cron expression.
     """
+    from cronsim import CronSim  # here, for most services have no such timer, and it costs the start
+
     # Compared as UTC: aware datetimes of one zone are compared by what the clock on the wall shows.
     earliest = after.astimezone(UTC)
     for due in CronSim(expression, after.astimezone(zone)):
@@ -74,6 +74,8 @@ def cron_problem(expression: str) -> str | None:
     """What is wrong with a cron expression, None if nothing is."""
     if len(expression.split()) != len(CRON_FIELDS):
         return f"it has {len(expression.split())} fields and needs five: {', '.join(CRON_FIELDS)}"
+    from cronsim import CronSimError
+
     try:
         next_in_cron(expression, UTC, EPOCH)
     except CronSimError as error:

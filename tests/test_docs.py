@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from micro_framework.config import Settings, parse_config
+from micro_framework.config import Settings
+from micro_framework.config.text import parse_config
 from micro_framework.supervisor import STOP_MARGIN
 from scripts.environments import NAMEKO_VERSIONS, PEERS
 from tests.pages import EXAMPLES, PAGES, ROOT, TUTORIAL, blocks_of, page_folder, play, runs_nameko, with_its_marks

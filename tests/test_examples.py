@@ -15,7 +15,8 @@ import yaml
 
 from micro_framework.amqp.dependencies import Producer
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
-from micro_framework.config import Settings, parse_config
+from micro_framework.config import Settings
+from micro_framework.config.text import parse_config
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.retry import AsyncBackOff
 from micro_framework.routes import CallbackRoute

@@ -11,8 +11,9 @@ import pytest
 
 import nameko_compat.constants
 from micro_framework.cli import main
-from micro_framework.config import Settings, parse_config
+from micro_framework.config import Settings
 from micro_framework.config.keys import KEYS, Key, Section
+from micro_framework.config.text import parse_config
 from nameko_compat.web.server import DEFAULT_ADDRESS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

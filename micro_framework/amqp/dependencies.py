@@ -6,15 +6,13 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
-
-from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
+from typing import TYPE_CHECKING, Any
 
 from micro_framework.amqp.arguments import kind_problems
 from micro_framework.amqp.calls import ClusterRPCProxy, RPCProxy
 from micro_framework.amqp.doors import PublisherDoor
 from micro_framework.amqp.takeover import LegacyService
-from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_problems, queue_from
+from micro_framework.amqp.topology import event_exchange_for, exchange_from, kombu_kinds, kombu_problems, queue_from
 from micro_framework.brokers.port import Confirmation, Publication
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import PublishError
@@ -22,6 +20,9 @@ from micro_framework.tracing import inject, sending
 from micro_framework.wire.headers import encode_context
 from micro_framework.wire.messages import PERSISTENT, event_properties, publisher_properties
 from micro_framework.wire.naming import Exchange, Queue
+
+if TYPE_CHECKING:  # at run time see `kombu_kinds`
+    from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
 
 __all__ = ["ClusterRPCProxy", "Dispatch", "LegacyService", "Producer", "Publish", "Publisher", "RPCProxy"]
 
@@ -266,10 +267,10 @@ class Publisher(Dependency[Publish]):
 
     def __init__(
         self,
-        exchange: KombuExchange | Exchange | str | None = None,
+        exchange: "KombuExchange | Exchange | str | None" = None,
         routing_key: str = "",
         *,
-        declare: Sequence[KombuExchange | KombuQueue | Exchange | Queue] = (),
+        declare: "Sequence[KombuExchange | KombuQueue | Exchange | Queue]" = (),
         confirm_publish: bool = True,
         mandatory: bool = False,
     ) -> None:
@@ -288,13 +289,13 @@ class Publisher(Dependency[Publish]):
     def problems(self) -> list[str]:
         """Arguments of a wrong kind."""
         flags = {"confirm_publish": self.confirm_publish, "mandatory": self.mandatory}
-        exchanges, queues = KombuExchange | Exchange, KombuQueue | Queue
+        exchanges, queues = exchange_kinds(), queue_kinds()
         found = kind_problems(self, "True or False", bool, **flags)
         found += kind_problems(self, "a string", str, routing_key=self.routing_key)
         what = "kombu's Exchange, a name or None"
-        found += kind_problems(self, what, exchanges | str | None, exchange=self.declared_exchange)
+        found += kind_problems(self, what, (*exchanges, str, type(None)), exchange=self.declared_exchange)
         for item in self.declare:
-            found += kind_problems(self, "a list of kombu's Exchange and Queue", exchanges | queues, declare=item)
+            found += kind_problems(self, "a list of kombu's Exchange and Queue", (*exchanges, *queues), declare=item)
         return found + kombu_problems(self, self.declared_exchange, *self.declare)
 
     def described(self) -> dict[str, Any]:
@@ -303,8 +304,8 @@ class Publisher(Dependency[Publish]):
 
     def setup(self) -> None:
         """Declare what is to be declared."""
-        exchanges = [item for item in self.declare if isinstance(item, KombuExchange | Exchange)]
-        queues = [item for item in self.declare if isinstance(item, KombuQueue | Queue)]
+        exchanges = [item for item in self.declare if isinstance(item, exchange_kinds())]
+        queues = [item for item in self.declare if isinstance(item, queue_kinds())]
         if self.declared_exchange is not None and not isinstance(self.declared_exchange, str):
             exchanges.insert(0, self.declared_exchange)
         named = tuple(exchange for exchange in map(exchange_from, exchanges) if exchange.name)
@@ -313,3 +314,11 @@ class Publisher(Dependency[Publish]):
     def get_dependency(self, worker: RunningCall) -> Publish:
         """A `Publish` that sends the call's context data with every message."""
         return Publish(self, worker)
+
+
+def exchange_kinds() -> tuple[Any, ...]:
+    return (Exchange, *kombu_kinds("Exchange"))
+
+
+def queue_kinds() -> tuple[Any, ...]:
+    return (Queue, *kombu_kinds("Queue"))

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Hashable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from micro_framework.amqp.overdue import overdue_report, standstill_report
 from micro_framework.brokers.factory import broker_for
-from micro_framework.brokers.measured import counted_events, counted_publishes
 from micro_framework.brokers.port import (
     Broker,
     Confirmation,
@@ -28,7 +28,12 @@ from micro_framework.exceptions import BrokerError, ConfigError, PublishError
 from micro_framework.extensions import Extension, Host
 from micro_framework.wire.naming import Exchange, Queue
 
-__all__ = ["CLOSE_BUDGET", "BrokerSource", "ConsumerDoor", "PublisherDoor", "SharedDoor"]
+if TYPE_CHECKING:  # a service without metrics starts sooner without
+    from micro_framework.metrics.tallies import Tallies
+
+__all__ = ["CLOSE_BUDGET", "BrokerSource", "ConsumerDoor", "PublisherDoor", "SharedDoor", "counted"]
+
+P = TypeVar("P", bound=Publisher)
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +49,15 @@ NO_URI = (
 )
 
 PLUGIN_IN_MEMORY = "RETRY_BACKEND is plugin, which RabbitMQ may have; memory:// delays by itself: leave it out there"
+
+
+def counted(door: P, tallies: "Tallies | None") -> P:
+    """A door that counts what is published, where things are counted."""
+    if tallies is None:
+        return door
+    from micro_framework.brokers.measured import counted_publishes
+
+    return counted_publishes(door, tallies)
 
 
 class BrokerSource(Extension):
@@ -97,7 +111,11 @@ class SharedDoor(Extension):
             on_standstill=self.stood_still,
         )
         tallies = self.host.tallies
-        return events if tallies is None else counted_events(events, str(self), self.door, tallies)
+        if tallies is None:
+            return events
+        from micro_framework.brokers.measured import counted_events
+
+        return counted_events(events, str(self), self.door, tallies)
 
     def stop(self) -> None:
         """Write what is left and close."""
@@ -260,7 +278,7 @@ class PublisherDoor(SharedDoor):
         """Make the door."""
         process = self.host.process
         door = self.source.broker.publisher(f"publisher of {process}" if process else "publisher")
-        self.door = counted_publishes(door, self.host.tallies)
+        self.door = counted(door, self.host.tallies)
         self.beginning = threading.Lock()
         self.begun = self.ended = False
 

@@ -3,9 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
-
-from kombu.entity import Queue as KombuQueue
+from typing import TYPE_CHECKING, Any, cast
 
 from micro_framework.amqp.arguments import called_with, kind_problems, listed
 from micro_framework.amqp.arriving import arriving
@@ -20,6 +18,9 @@ from micro_framework.entrypoints import Entrypoint
 from micro_framework.parking import Failure, first_failure_header
 from micro_framework.translators import MessageTranslator, translate
 from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
+
+if TYPE_CHECKING:  # at run time see `topology.kombu_kinds`
+    from kombu.entity import Queue as KombuQueue
 
 __all__ = ["EventListener", "MessageListener", "QueueListener", "RPCListener"]
 
@@ -312,7 +313,7 @@ class QueueListener(MessageListener):
 
     def __init__(
         self,
-        queue: KombuQueue | Queue | str,
+        queue: "KombuQueue | Queue | str",
         requeue_on_error: bool = False,
         payload_filter: Callable[[Any], object] | None = None,
         translators: Sequence[MessageTranslator] = (),

@@ -16,8 +16,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from micro_framework.amqp.doors import CLOSE_BUDGET, SharedDoor
-from micro_framework.brokers.measured import counted_publishes
+from micro_framework.amqp.doors import CLOSE_BUDGET, SharedDoor, counted
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.calls import Outcome
 from micro_framework.exceptions import (
@@ -33,7 +32,6 @@ from micro_framework.exceptions import (
 from micro_framework.extensions import Host
 from micro_framework.identifiers import new_identifier
 from micro_framework.rpc.futures import RPCFuture
-from micro_framework.rpc.measured import CountingKeeper, count_end
 from micro_framework.rpc.pending import PendingCalls
 from micro_framework.tracing import calling
 from micro_framework.wire.errors import to_exception
@@ -73,7 +71,7 @@ class ReplyDoor(SharedDoor):
         self.pending = PendingCalls("rpc", self.decode, self.give_up)
         process = self.host.process
         door = self.source.broker.duplex(f"rpc-client of {process}" if process else "rpc-client")
-        self.door = counted_publishes(door, self.host.tallies)
+        self.door = counted(door, self.host.tallies)
         self.door.declare((exchange,))
         self.door.subscribe(
             Subscription(self.queue, PREFETCH, self.on_reply, on_lost=self.on_lost, delete_at_stop=True)
@@ -157,6 +155,8 @@ class ReplyDoor(SharedDoor):
         tallies = self.host.tallies
         if tallies is None:
             return RPCFuture(service, method, new_identifier(), seconds, self.pending)
+        from micro_framework.rpc.measured import CountingKeeper, count_end
+
         cells = tallies.rpc_method(service, method)
         call = RPCFuture(service, method, new_identifier(), seconds, CountingKeeper(self.pending, cells))
         count_end(call, cells)

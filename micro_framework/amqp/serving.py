@@ -18,13 +18,12 @@ from typing import Any
 
 from micro_framework.amqp.arguments import called_with, kind_problems, listed
 from micro_framework.amqp.arriving import arriving
-from micro_framework.amqp.doors import ConsumerDoor
+from micro_framework.amqp.doors import ConsumerDoor, counted
 from micro_framework.amqp.lanes import Lane, LaneRequest, lane_queue, moved_key
 from micro_framework.amqp.parking import copy_of
 from micro_framework.amqp.rollout import Rollout, rollout_problem
 from micro_framework.amqp.topology import described_queue
 from micro_framework.backoff import attempt_from_headers, attempt_to_headers
-from micro_framework.brokers.measured import counted_publishes
 from micro_framework.brokers.port import Delivery, Duplex, Publication, Subscription, Verdict
 from micro_framework.brokers.serializers import RAW_TYPES, Encoded
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, Outcome
@@ -96,7 +95,7 @@ class RPCServer(ConsumerDoor):
 
     def make_door(self) -> Duplex:
         """The door: it consumes, and publishes the replies."""
-        return counted_publishes(self.source.broker.duplex(f"rpc-{self.host.service}"), self.host.tallies)
+        return counted(self.source.broker.duplex(f"rpc-{self.host.service}"), self.host.tallies)
 
     def setup(self) -> None:
         """Make the door."""

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from micro_framework.amqp.doors import CLOSE_BUDGET
 from micro_framework.amqp.serving import RPCServer
@@ -20,9 +20,11 @@ from micro_framework.brokers.rabbitmq.broker import RabbitMQBroker
 from micro_framework.dependencies import Dependency, RunningCall
 from micro_framework.exceptions import BrokerError, PublishError, Unroutable
 from micro_framework.extensions import Extension, Host
-from micro_framework.metrics.tallies import Tallies
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.takeover import TAKEOVER, Names
+
+if TYPE_CHECKING:
+    from micro_framework.metrics.tallies import Tallies
 
 __all__ = ["HEAL_SECONDS", "LegacyService", "Takeover"]
 
@@ -114,7 +116,7 @@ class Takeover(Extension):
         if self.host.tallies is not None:
             self.look_at_sides(self.host.tallies, deadline)
 
-    def look_at_sides(self, tallies: Tallies, deadline: float) -> None:
+    def look_at_sides(self, tallies: "Tallies", deadline: float) -> None:
         """Note for the metrics what waits at both sides, and who consumes there.
 
         Raises:

@@ -1,14 +1,25 @@
 """What to declare: Nameko's names and flags as configured, and kombu's objects as the port takes them."""
 
+import sys
 from collections.abc import Mapping
-from typing import Any
-
-from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
+from typing import TYPE_CHECKING, Any
 
 from micro_framework.config import Settings
 from micro_framework.wire.naming import Binding, Exchange, Queue, event_exchange
 
-__all__ = ["described_queue", "event_exchange_for", "exchange_from", "kombu_problems", "queue_from"]
+if TYPE_CHECKING:  # at run time see `kombu_kinds`
+    from kombu.entity import Exchange as KombuExchange, Queue as KombuQueue
+
+__all__ = ["described_queue", "event_exchange_for", "exchange_from", "kombu_kinds", "kombu_problems", "queue_from"]
+
+
+def kombu_kinds(*names: str) -> tuple[Any, ...]:
+    """kombu's classes of these names, for ``isinstance``; none where nobody has imported them, and so made an object.
+
+    Importing kombu is a quarter of a service's start, and most services have no object of it.
+    """
+    entity = sys.modules.get("kombu.entity")
+    return () if entity is None else tuple(getattr(entity, name) for name in names)
 
 
 def event_exchange_for(service: str, settings: Settings) -> Exchange:
@@ -22,7 +33,7 @@ def described_queue(queue: Queue) -> dict[str, Any]:
     return {"queue": queue.name, "bindings": bindings}
 
 
-def exchange_from(exchange: KombuExchange | Exchange) -> Exchange:
+def exchange_from(exchange: "KombuExchange | Exchange") -> Exchange:
     """An exchange as the port takes it.
 
     Args:
@@ -31,7 +42,7 @@ def exchange_from(exchange: KombuExchange | Exchange) -> Exchange:
     return exchange if isinstance(exchange, Exchange) else exchange_of_kombu(exchange)
 
 
-def queue_from(queue: KombuQueue | Queue | str) -> Queue:
+def queue_from(queue: "KombuQueue | Queue | str") -> Queue:
     """A queue as the port takes it.
 
     Args:
@@ -43,7 +54,7 @@ def queue_from(queue: KombuQueue | Queue | str) -> Queue:
     """
     if isinstance(queue, Queue):
         return queue
-    if not isinstance(queue, KombuQueue | str):
+    if not isinstance(queue, (str, *kombu_kinds("Queue"))):
         raise TypeError(f"expected kombu's Queue or the name of a queue, not {queue!r}")
     return Queue(queue) if isinstance(queue, str) else queue_of_kombu(queue)
 
@@ -109,7 +120,7 @@ def kombu_problems(declaration: object, *declared: Any) -> list[str]:
     asked = [
         (item.name, option)
         for item in declared
-        if isinstance(item, KombuExchange | KombuQueue)
+        if isinstance(item, kombu_kinds("Exchange", "Queue"))
         for option in options
         if getattr(item, option, None)
     ]

@@ -36,9 +36,9 @@ def counted_events(events: DoorEvents, name: str, door: Door, tallies: Tallies) 
     return replace(events, on_ready=on_ready, on_lost=on_lost)
 
 
-def counted_publishes(door: P, tallies: Tallies | None) -> P:
-    """A door that counts what is published; the door itself where nothing is counted."""
-    return door if tallies is None else cast(P, CountingPublisher(door, tallies))
+def counted_publishes(door: P, tallies: Tallies) -> P:
+    """A door that counts what is published."""
+    return cast(P, CountingPublisher(door, tallies))
 
 
 class CountingPublisher:

@@ -2,13 +2,13 @@
 
 JSON is the project's own (`micro_framework.wire`), everything else is kombu's serializer registry, whose names
 ``serializer`` and ``ACCEPT`` use, as in Nameko.
+
+kombu is imported when something else than JSON is asked for, or arrives: that takes a quarter of a service's start.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
-
-import kombu.compression
-import kombu.serialization
 
 from micro_framework.config import SerializerSettings, Settings
 from micro_framework.exceptions import ConfigError, UndecodableMessage
@@ -17,10 +17,6 @@ from micro_framework.wire.json_types import JSONTypes, dumps, loads
 from micro_framework.wire.messages import JSON_CONTENT_TYPE, JSON_ENCODING
 
 __all__ = ["RAW_TYPES", "Encoded", "Serializers"]
-
-serialization: Any = kombu.serialization
-compression_methods: Any = kombu.compression
-"""kombu's registries; they have no types."""
 
 RAW_TYPES = (None, "", "application/data")
 """Content types of bodies that are handed on as they are: kombu trusts them always, whatever ``ACCEPT`` says (seen with
@@ -51,6 +47,7 @@ class Serializers:
         self.json_types = cast(JSONTypes, settings.json_types)
         content_types([self.name])
         self.accepted = content_types(settings.accept)
+        self.names = names_of(self.accepted)
 
     def encode(self, value: Any, serializer: str | None = None) -> Encoded:
         """Encode a value with the configured serializer, or the one named.
@@ -61,7 +58,7 @@ class Serializers:
         name = serializer or self.name
         if name == "json":
             return Encoded(dumps(value, self.json_types), JSON_CONTENT_TYPE, JSON_ENCODING)
-        content_type, content_encoding, body = serialization.dumps(value, serializer=name)
+        content_type, content_encoding, body = kombu_serialization().dumps(value, serializer=name)
         return Encoded(body.encode() if isinstance(body, str) else bytes(body), content_type, content_encoding)
 
     def encode_as(self, value: Any, content_type: str | None) -> Encoded:
@@ -70,8 +67,7 @@ class Serializers:
         Raises:
             TypeError, ValueError: It cannot be encoded; the message names the type.
         """
-        known: Mapping[str, str] = serialization.registry.type_to_name
-        return self.encode(value, known.get(content_type) if content_type in self.accepted else None)
+        return self.encode(value, self.names.get(content_type))
 
     def decode(
         self, body: bytes, content_type: str | None, content_encoding: str | None, compression: str | None = None
@@ -95,12 +91,38 @@ class Serializers:
             return ""  # as kombu: an empty body is not decoded
         try:
             if compression is not None:
-                body = compression_methods.decompress(body, compression)
+                body = decompress(body, compression)
             if content_type == JSON_CONTENT_TYPE:
                 return loads(body)
-            return serialization.loads(body, content_type, content_encoding, accept=self.accepted)
+            return kombu_serialization().loads(body, content_type, content_encoding, accept=self.accepted)
         except Exception as error:
             raise UndecodableMessage(f"not valid {content_type or 'text'}: {error}") from error
+
+
+def kombu_serialization() -> Any:
+    """kombu's registry, imported now if need be; it has no types."""
+    import kombu.serialization
+
+    return kombu.serialization
+
+
+def decompress(body: bytes, compression: str) -> Any:
+    import kombu.compression
+
+    return kombu.compression.decompress(body, compression)  # type: ignore[no-untyped-call]
+
+
+def json_suffices(asked: Iterable[str], json: str) -> bool:
+    """Whether nothing but JSON is asked for, and nobody has had a reason to import kombu's registry."""
+    return set(asked) <= {json} and "kombu.serialization" not in sys.modules
+
+
+def names_of(types: frozenset[str]) -> Mapping[str | None, str]:
+    """The serializers' names, by content type."""
+    if json_suffices(types, JSON_CONTENT_TYPE):
+        return {JSON_CONTENT_TYPE: "json"}
+    known: Mapping[str, str] = kombu_serialization().registry.type_to_name
+    return {each: known[each] for each in types if each in known}
 
 
 def content_types(names: Sequence[str]) -> frozenset[str]:
@@ -109,7 +131,9 @@ def content_types(names: Sequence[str]) -> frozenset[str]:
     Raises:
         ConfigError: A name is not registered.
     """
-    known: Mapping[str, str] = serialization.registry.name_to_type
+    if json_suffices(names, "json"):
+        return frozenset((JSON_CONTENT_TYPE,))
+    known: Mapping[str, str] = kombu_serialization().registry.name_to_type
     if unknown := sorted({name for name in names if name not in known}):
         raise ConfigError(
             "the configuration cannot be used",
@@ -121,7 +145,7 @@ def content_types(names: Sequence[str]) -> frozenset[str]:
 def register_serializers(serializers: Mapping[str, SerializerSettings]) -> None:
     """Register the user's own serializers with kombu (Nameko's ``SERIALIZERS``)."""
     for name, entry in serializers.items():
-        serialization.register(
+        kombu_serialization().register(
             name,
             coder(f"SERIALIZERS.{name}.encoder", entry.encoder),
             coder(f"SERIALIZERS.{name}.decoder", entry.decoder),

@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import logging.config
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +117,8 @@ class Heard(logging.Handler):
 
 def logging_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with ``LOGGING``; its handlers are not made, for they open files and connections."""
+    import logging.config  # here, because it costs the start of every command
+
     from micro_framework.cli.logs import configure_logging
     from micro_framework.cli.run import logging_of
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from micro_framework.cli.errors import FailedError, WrongUsageError
-from micro_framework.config import parse_config
 
 __all__ = ["read_config"]
 
@@ -22,7 +21,11 @@ def read_config(path: str | None, environ: Mapping[str, str]) -> dict[str, Any]:
         FailedError: The file cannot be read.
         ConfigError: It holds something else than a configuration.
     """
-    return {} if path is None else parse_config(read_text(Path(path)), environ, source=path)
+    if path is None:
+        return {}
+    from micro_framework.config.text import parse_config  # here, because YAML costs the start
+
+    return parse_config(read_text(Path(path)), environ, source=path)
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import faulthandler
 import logging
-import logging.config
 import mmap
 import multiprocessing
 import os
@@ -201,6 +200,8 @@ def born(birth: bytes) -> Blueprint:
         if told.main is not None:
             read_main_module(told.main)
         if told.logging is not None:
+            import logging.config  # here, because it costs every start
+
             logging.config.dictConfig(pickle.loads(told.logging))  # noqa: S301 - likewise
         added = repeat_logging(told.loggers)
         blueprint = Blueprint.unpack(told.blueprint)

@@ -7,9 +7,9 @@ worker's business. A script therefore needs no ``if __name__ == "__main__":``, b
 """
 
 import importlib.util
+import os
 import sys
 from importlib.machinery import SourceFileLoader
-from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -41,9 +41,9 @@ def main_module() -> MainModule | None:
     """Where this process's main module comes from; None where it comes from no file (an interactive session)."""
     main = sys.modules[MAIN]
     path = getattr(main, "__file__", None)
-    if path is None or not Path(path).is_file():
+    if path is None or not os.path.isfile(path):
         return None
-    return MainModule(str(Path(path).absolute()), getattr(main, "__package__", None) or "")
+    return MainModule(os.path.abspath(path), getattr(main, "__package__", None) or "")
 
 
 def read_main_module(main: MainModule) -> None:

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from micro_framework.amqp.dependencies import Producer
-from micro_framework.amqp.doors import ConsumerDoor
+from micro_framework.amqp.doors import ConsumerDoor, counted
 from micro_framework.amqp.entrypoints import EventListener, QueueListener
+from micro_framework.brokers.memory import MemoryBroker
 from micro_framework.entrypoints import TimeEntrypoint
 from micro_framework.exceptions import BrokerRefused, DeclarationError, StartTimeout
 from micro_framework.retry import AsyncBackOff
@@ -258,3 +259,8 @@ def test_the_plugin_is_not_asked_for_where_nothing_is_tried_again(amqp_uri: str)
 def test_the_embedded_broker_has_no_plugin() -> None:
     with pytest.raises(DeclarationError, match=r"RETRY_BACKEND is plugin, which RabbitMQ may have; memory://"):
         Runner([retrying()], {"AMQP_URI": "memory://", "RETRY_BACKEND": "plugin"})
+
+
+def test_without_metrics_a_door_is_as_it_was() -> None:
+    door = MemoryBroker().publisher("test")
+    assert counted(door, None) is door

@@ -1,5 +1,7 @@
 """kombu's objects as the broker port takes them."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -99,3 +101,24 @@ def test_options_of_kombu_that_would_be_ignored_are_refused_by_name() -> None:
         "QueueListener('jobs'): consumer_arguments of 'jobs' is not built yet; leave it out",
     ]
     assert kombu_problems("x", KombuExchange("shop"), KombuQueue("jobs")) == []
+
+
+KOMBU_LATER = """
+import sys
+
+from micro_framework.amqp.dependencies import Publisher
+from micro_framework.amqp.topology import kombu_kinds, queue_from
+
+assert kombu_kinds("Exchange", "Queue") == () and "kombu" not in sys.modules
+assert queue_from("mail").name == "mail"
+assert "exchange must be" in str(Publisher(exchange=5).problems())
+
+from kombu import Exchange, Queue
+
+assert queue_from(Queue("mail")).name == "mail"
+assert Publisher(exchange=Exchange("jobs"), declare=[Queue("mail")]).problems() == []
+"""
+
+
+def test_kombu_may_be_imported_later_or_never() -> None:
+    subprocess.run([sys.executable, "-c", KOMBU_LATER], check=True, timeout=60)

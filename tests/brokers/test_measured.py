@@ -34,11 +34,6 @@ def test_publishes_are_counted_with_what_became_of_them():
     assert rows[("delay",)][:2] == [1, 1]
 
 
-def test_without_tallies_it_is_the_door_itself():
-    door = MemoryBroker().publisher("test")
-    assert counted_publishes(door, None) is door
-
-
 def test_connections_that_come_back_are_counted():
     broker, tallies, heard = MemoryBroker(), Tallies(), []
     door = broker.publisher("test")

@@ -1,5 +1,6 @@
 """Bodies by content type, as the configuration allows."""
 
+import subprocess
 import sys
 import types
 import zlib
@@ -159,3 +160,26 @@ def test_an_answer_is_in_the_content_type_that_was_asked_in_or_in_our_own(asked:
 
 def test_json_that_is_asked_for_is_the_projects_own() -> None:
     assert serializers(serializer="yaml", ACCEPT=["json"]).encode_as(WHEN, JSON).body == serializers().encode(WHEN).body
+
+
+WITHOUT_KOMBU = """
+import sys, zlib
+
+from micro_framework.brokers.serializers import Serializers
+from micro_framework.config import Settings
+
+json = "application/json"
+both = Serializers(Settings.from_mapping({}))
+assert both.decode(*both.encode({"a": [1]})) == {"a": [1]}
+assert both.encode_as(1, json).content_type == both.encode_as(1, "text/weird").content_type == json
+assert not any(name.startswith("kombu") for name in sys.modules)
+
+assert both.decode(b"hello", None, "utf-8") == "hello"
+assert both.encode(1, "yaml").content_type == "application/x-yaml"
+assert both.decode(zlib.compress(b"1"), json, "utf-8", "application/x-gzip") == 1
+assert Serializers(Settings.from_mapping({})).accepted == both.accepted == {json}
+"""
+
+
+def test_kombu_is_imported_when_something_else_than_json_is_asked_for() -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_KOMBU], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""RabbitMQ through kombu and py-amqp, made for threads."""
+"""RabbitMQ through py-amqp, made for threads."""
 
 from micro_framework.brokers.rabbitmq.broker import RabbitMQBroker
 

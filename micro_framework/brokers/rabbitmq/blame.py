@@ -15,29 +15,29 @@ from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExc
 
 __all__ = ["blamed", "locked_queue", "missing_exchange", "queue_away"]
 
-EXCHANGE = re.compile(r"exchange '([^']*)' in vhost")
-QUEUE = re.compile(r"queue '([^']*)' in vhost")
-LOCKED = re.compile(r"locked queue '([^']*)' in vhost")
-TOO_LARGE = re.compile(r"message size (\d+) is larger than (?:configured )?max size (\d+)")
+EXCHANGE = r"exchange '([^']*)' in vhost"
+QUEUE = r"queue '([^']*)' in vhost"
+LOCKED = r"locked queue '([^']*)' in vhost"
+TOO_LARGE = r"message size (\d+) is larger than (?:configured )?max size (\d+)"
 
 Blamed = list[tuple[PendingPublish, PublishError]]
 
 
 def locked_queue(error: Exception) -> str | None:
     """The exclusive queue of another connection that an error is about: it exists, that is all we wanted to know."""
-    match = LOCKED.search(text_of(error)) if isinstance(error, amqp.ResourceLocked) else None
+    match = re.search(LOCKED, text_of(error)) if isinstance(error, amqp.ResourceLocked) else None
     return match[1] if match else None
 
 
 def queue_away(error: Exception) -> str | None:
     """The queue that an error says is on a node of the cluster that is down."""
-    match = QUEUE.search(text_of(error)) if is_away(error) else None
+    match = re.search(QUEUE, text_of(error)) if is_away(error) else None
     return match[1] if match else None
 
 
 def missing_exchange(error: Exception) -> str | None:
     """The exchange that an error says is not there."""
-    match = EXCHANGE.search(text_of(error)) if isinstance(error, amqp.NotFound) else None
+    match = re.search(EXCHANGE, text_of(error)) if isinstance(error, amqp.NotFound) else None
     return match[1] if match else None
 
 
@@ -62,7 +62,7 @@ def text_of(error: Exception) -> str:
 
 
 def for_exchange(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
-    match = EXCHANGE.search(text_of(error))
+    match = re.search(EXCHANGE, text_of(error))
     if match is None:
         return []
     name = match[1]
@@ -81,7 +81,7 @@ def for_exchange(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
 
 
 def for_queue(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
-    match = QUEUE.search(text_of(error))
+    match = re.search(QUEUE, text_of(error))
     if match is None:
         return []
     name = match[1]
@@ -95,7 +95,7 @@ def for_queue(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
 
 
 def for_size(error: Exception, written: Iterable[PendingPublish]) -> Blamed:
-    match = TOO_LARGE.search(text_of(error))
+    match = re.search(TOO_LARGE, text_of(error))
     if match is None:
         return []
     limit = int(match[2])

@@ -30,7 +30,6 @@ before every publish.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from hashlib import sha256
 from typing import Any
 
 from micro_framework.brokers.port import Publication
@@ -169,6 +168,8 @@ def delay_queue_name(way: Way, milliseconds: int, holding: Holding) -> str:
     title = way.title
     raw = title.encode()
     if len(raw) > room:
+        from hashlib import sha256  # here: hardly any name is that long, and it costs the start
+
         mark = "~" + sha256(raw).hexdigest()[:16]
         title = raw[: room - len(mark)].decode(errors="ignore") + mark
     return title + ending

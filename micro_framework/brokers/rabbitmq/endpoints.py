@@ -1,6 +1,7 @@
-"""Where the broker is: kombu reads the URI of each host, TLS and login options; the hosts take turns.
+"""Where the broker is: the URI of each host, TLS and login options, read as kombu reads them; the hosts take turns.
 
-A URI may name several hosts: ``amqp://user:password@one/vhost;amqp://user:password@two/vhost``.
+A URI may name several hosts: ``amqp://user:password@one/vhost;amqp://user:password@two/vhost``. kombu itself is not
+asked, for importing it is a quarter of a service's start; the tests compare.
 """
 
 import os
@@ -8,11 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
-
-from kombu.connection import Connection as KombuConnection
-from kombu.transport import pyamqp
-from kombu.utils.url import parse_url
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from micro_framework.brokers.rabbitmq.connection import LinkConnection, Waker
 from micro_framework.exceptions import ConfigError
@@ -20,6 +17,13 @@ from micro_framework.exceptions import ConfigError
 __all__ = ["Address", "Endpoints"]
 
 PLAIN, TLS = ("amqp", "pyamqp"), ("amqps", "pyamqps")
+URI_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "connect_timeout": float,
+    "heartbeat": float,
+    "login_method": str,
+    "ssl": bool,
+}
+"""What may follow a URI's question mark, and how it is read; it counts for that host."""
 
 
 class Address:
@@ -41,23 +45,48 @@ class Address:
         return f"{self.scheme}://{self.user}@{self.host}:{self.port}{vhost}"
 
 
-class LinkTransport(pyamqp.Transport):
-    """kombu's transport, with our connection."""
+class Host:
+    """What one URI says.
 
-    Connection = LinkConnection
+    Args:
+        uri: The URI, one that `problem_of` has nothing against.
+        options: Arguments of py-amqp's connection; what the URI says itself counts more.
+    """
+
+    def __init__(self, uri: str, options: Mapping[str, Any]) -> None:
+        parts = split_uri(uri)
+        options = {**options, **uri_options(parts)}
+        tls = uri.partition("://")[0] in TLS or bool(options["ssl"])
+        host = unquote(parts.hostname or "") or "127.0.0.1"
+        port = parts.port or (5671 if tls else 5672)
+        user, password = unquote(parts.username or "") or "guest", unquote(parts.password or "") or "guest"
+        vhost = unquote(parts.path.removeprefix("/")) or "/"
+        self.address = Address(host, port, user, vhost, "amqps" if tls else "amqp")
+        self.arguments: dict[str, Any] = {
+            **options,
+            # A broker listens at 127.0.0.1 as a rule, while localhost may be ::1 first.
+            "host": f"{'127.0.0.1' if host == 'localhost' else host}:{port}",
+            "userid": user,
+            "password": password,
+            "virtual_host": vhost,
+            "ssl": tls and tls_options(options["ssl"], host),
+        }
 
 
-class TLSLinkTransport(pyamqp.SSLTransport):
-    """The same for ``amqps``."""
+def split_uri(uri: str) -> SplitResult:
+    """The parts of a URI; as http, whose rules for host, port and login are the same."""
+    return urlsplit("http://" + uri.partition("://")[2])
 
-    Connection = LinkConnection
+
+def uri_options(parts: SplitResult) -> dict[str, Any]:
+    return {name: URI_OPTIONS[name](value) for name, value in parse_qsl(parts.query)}
 
 
-class LinkKombuConnection(KombuConnection):
-    """kombu's connection, with our transport."""
-
-    def get_transport_cls(self) -> Any:
-        return TLSLinkTransport if self.transport_cls in TLS else LinkTransport
+def tls_options(ssl: Any, host: str) -> Any:
+    """As py-amqp takes them; a ``server_hostname`` of None is the name in the URI."""
+    if isinstance(ssl, Mapping) and ssl.get("server_hostname", "") is None:
+        return {**ssl, "server_hostname": host}
+    return ssl or True
 
 
 class Endpoints:
@@ -88,30 +117,25 @@ class Endpoints:
         uris = [part.strip() for part in uri.split(";") if part.strip()]
         refuse_unusable(uris)
         self._options = dict(transport_options or {})
-        make: Any = LinkKombuConnection  # kombu has hardly any types
-        # One per host: kombu's own switching carries port and virtual host of one over to the next that names none.
-        self._hosts: list[Any] = [
-            make(
-                one,
-                ssl=dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
-                heartbeat=heartbeat or 0,
-                login_method=login_method,
-                connect_timeout=connect_timeout,
-            )
-            for one in uris
-        ]
+        given = {
+            "ssl": dict(ssl) if isinstance(ssl, Mapping) else bool(ssl),
+            "heartbeat": float(heartbeat or 0),
+            "login_method": login_method or "PLAIN",
+            "connect_timeout": connect_timeout,
+        }
+        self._hosts = [Host(one, given) for one in uris]
         self._failed = 0
         self._turn = 0
 
     @property
     def addresses(self) -> list[Address]:
         """Every host."""
-        return [address_of(kombu) for kombu in self._hosts]
+        return [host.address for host in self._hosts]
 
     @property
     def current(self) -> Address:
         """The host that is used, or is tried next."""
-        return address_of(self._hosts[self._turn])
+        return self._hosts[self._turn].address
 
     def connect(
         self,
@@ -134,16 +158,11 @@ class Endpoints:
             Exception: Whatever went wrong.
         """
         properties = {"connection_name": name, **process_properties(), **self._options.get("client_properties", {})}
-        kombu = self._hosts[self._turn]
-        kombu.transport_options = {
-            **self._options,
-            "client_properties": properties,
-            "waker": waker,
-            "interrupted": interrupted,
-            "on_blocked": on_blocked,
-            "on_unblocked": on_unblocked,
-        }
-        connection: LinkConnection = kombu.transport.establish_connection()
+        arguments = {**self._hosts[self._turn].arguments, **self._options, "client_properties": properties}
+        connection = LinkConnection(
+            waker=waker, interrupted=interrupted, on_blocked=on_blocked, on_unblocked=on_unblocked, **arguments
+        )
+        connection.connect()
         return connection
 
     def connect_apart(self, name: str) -> LinkConnection:
@@ -170,7 +189,7 @@ class Endpoints:
 
 
 def refuse_unusable(uris: list[str]) -> None:
-    """Refuse what kombu would take for something else; no text repeats a URI, which may hold a password."""
+    """Refuse what would be taken for something else; no text repeats a URI, which may hold a password."""
     if not uris:
         raise ConfigError("AMQP_URI", ["it is empty; it should read amqp://user:password@host:5672/vhost"])
     problems = [problem for number, uri in enumerate(uris, 1) if (problem := problem_of(uri, number))]
@@ -183,21 +202,16 @@ def problem_of(uri: str, number: int) -> str | None:
     if not separator or scheme not in PLAIN + TLS:
         return f"host {number} does not begin with amqp:// or amqps://"
     try:
-        parse_url(uri)
+        parts = split_uri(uri)
+        _ = parts.port  # read only now
+        unknown = sorted({name for name, _ in parse_qsl(parts.query)} - URI_OPTIONS.keys())
+        if not unknown:
+            uri_options(parts)
     except ValueError:
-        return f"host {number} has a port that is not a number, or cannot be read otherwise"
+        return f"host {number} has a port or an option that is not a number, or cannot be read otherwise"
+    if unknown:
+        return f"host {number} has the option {unknown[0]!r}, which is not known; known are {', '.join(URI_OPTIONS)}"
     return None
-
-
-def address_of(kombu: Any) -> Address:
-    tls = kombu.transport_cls in TLS or bool(kombu.ssl)
-    return Address(
-        kombu.hostname or "127.0.0.1",
-        kombu.port or (5671 if tls else 5672),
-        kombu.userid or "guest",
-        kombu.virtual_host,
-        "amqps" if tls else "amqp",
-    )
 
 
 def process_properties() -> dict[str, str]:

@@ -17,7 +17,7 @@ RELAXED_SINCE = (3, 11, 16)
 """From this version on a broker can be told to take "classic" for an answer when a quorum queue is declared again
 (``quorum_queue.property_equivalence.relaxed_checks_on_redeclaration``)."""
 
-CURRENT_TYPE = re.compile(r"inequivalent arg 'x-queue-type'.* current is (?:the value )?'?(\w+)'?")
+CURRENT_TYPE = r"inequivalent arg 'x-queue-type'.* current is (?:the value )?'?(\w+)'?"
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ def declare(queue: Queue, declarer: Declarer, more: Mapping[str, Any] | None = N
 
 def type_in_refusal(text: str) -> str | None:
     """The type that a queue has, as the broker says it when it refuses another one; None where it does not."""
-    match = CURRENT_TYPE.search(text)
+    match = re.search(CURRENT_TYPE, text)
     if match is None:
         return None
     return "classic" if match[1] == "none" else match[1]

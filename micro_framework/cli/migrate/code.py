@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,7 +115,7 @@ def replace_file(path: Path, content: bytes) -> None:
     fresh = target.with_name(f".{target.name}.new")
     try:
         fresh.write_bytes(content)
-        shutil.copymode(target, fresh)
+        fresh.chmod(target.stat().st_mode & 0o7777)
         os.replace(fresh, target)
     except OSError as error:
         fresh.unlink(missing_ok=True)

@@ -138,7 +138,7 @@ def test_it_works_where_the_default_queue_type_is_quorum(broker: BrokerAdmin) ->
 def test_its_heartbeat_is_short_whatever_is_configured(configured: int | None, used: int) -> None:
     door: Any = RabbitMQBroker("amqp://localhost", heartbeat=configured).locks("x")
     (host,) = door._link._endpoints._hosts
-    assert host.heartbeat == used
+    assert host.arguments["heartbeat"] == used
 
 
 @pytest.fixture
