@@ -14,6 +14,8 @@ What makes it private and quick, as seen with RabbitMQ 3.10 to 4.3 on Debian:
   the AMQP handshake is tried.
 - epmd runs in the foreground as a child on a port of its own; else the node leaves a daemon on 0.0.0.0:4369.
 - `RABBITMQ_PLUGINS_DIR` is a folder of three links: scanning all plugins costs a quarter of the start.
+- RabbitMQ 3 loads every module of all that it depends on, one after the other. Here all are loaded at once before:
+  a start takes a quarter less CPU. RabbitMQ 4 loads what it needs.
 - A watchdog process waits on a pipe from its owner. When that breaks, for whatever reason, it kills the node
   and removes the folder, so that a killed test run leaves nothing behind, not even a paused node.
 """
@@ -47,6 +49,23 @@ ANY_PORT = range(1)
 OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 NEEDED_PLUGINS = ("rabbit", "rabbit_common", "rabbitmq_prelaunch")
 PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
+# Every module of RabbitMQ and of what it depends on, as their `.app` files tell. The start goes on without, too.
+PRELOAD = """
+catch begin
+    Read = fun(App) ->
+               File = code:where_is_file(atom_to_list(App) ++ [$., $a, $p, $p]),
+               {ok, [{application, _, Told}]} = file:consult(File),
+               Told
+           end,
+    Reach = fun Reach(App, Seen) when is_map_key(App, Seen) -> Seen;
+                Reach(App, Seen) ->
+                    Told = Read(App),
+                    With = Seen#{App => proplists:get_value(modules, Told)},
+                    lists:foldl(Reach, With, proplists:get_value(applications, Told))
+            end,
+    code:ensure_modules_loaded(lists:append(maps:values(Reach(rabbit, #{}))))
+end
+"""
 WATCHDOG = """
 read -r _
 for pidfile in "$1"/*.pid; do
@@ -286,9 +305,16 @@ class RabbitMQNode(ErlangAdmin):
 
     def _no_startup_delay(self) -> list[str]:
         """RabbitMQ 3 waits for a random time before it joins a cluster; RabbitMQ 4.3 refuses the setting."""
-        if not any((self.home / "plugins").glob("rabbit-3.*")):
+        if not self._is_rabbitmq_3():
             return []
         return [f"cluster_formation.randomized_startup_delay_range.{end} = 0" for end in ("min", "max")]
+
+    def _is_rabbitmq_3(self) -> bool:
+        return any((self.home / "plugins").glob("rabbit-3.*"))
+
+    def _first_of_all(self) -> str:
+        """Arguments of the Erlang machine before all others, among them the order to start the broker."""
+        return f"-eval '{' '.join(PRELOAD.split())}'" if self._is_rabbitmq_3() else ""
 
     def _take_other_ports(self) -> None:
         self.port, self.distribution_port = free_port(), free_port()
@@ -314,6 +340,7 @@ class RabbitMQNode(ErlangAdmin):
             RABBITMQ_CONF_ENV_FILE=str(folder / "env.conf"),
             RABBITMQ_PID_FILE=str(folder / "server-pid"),
             RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=erlang_arguments,
+            ERL_AFLAGS=self._first_of_all(),
             ERL_EPMD_PORT=str(self.epmd_port),
             ERL_EPMD_ADDRESS=self.host,
             ERL_CRASH_DUMP="/dev/null",

@@ -15,7 +15,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from micro_framework.testing.broker_state import BrokerStateError
-from micro_framework.testing.rabbitmq import RabbitMQNode, Watchdog, accepts_connections, free_port
+from micro_framework.testing.rabbitmq import PRELOAD, RabbitMQNode, Watchdog, accepts_connections, free_port
 
 pytestmark = [pytest.mark.kills_broker, pytest.mark.timeout(120)]
 
@@ -56,6 +56,11 @@ def test_listens_on_loopback_only(node: RabbitMQNode) -> None:
     listeners = node.call("rabbit_networking:active_listeners().")
     assert "{127, 0, 0, 1}" in listeners
     assert "{0, 0, 0, 0" not in listeners
+
+
+def test_every_module_can_be_loaded_before_the_broker_starts(node: RabbitMQNode) -> None:
+    """A start goes on without, so that a mistake in it would be seen nowhere else."""
+    assert node.call(f"{PRELOAD.strip()}.") == "{ok, ok}"
 
 
 def test_vhosts_are_separate_and_deleted_whole(node: RabbitMQNode) -> None:
