@@ -11,7 +11,8 @@ restart, and of all kinds of queues it alone comes back on another node when its
   long got. So the holder does nothing of its own accord: it announces it, and only when the broker has brought its own
   words back, by a queue that lives and ends with the same connection, did it hold the lock a moment ago.
 - *Knowing.* The words go through ``amq.direct`` to everybody who takes part, so whoever gets the lock next knows what
-  the last holder did.
+  the last holder did. A busy broker may bring the last words later than the news that the holder has gone; so
+  whoever has taken the lock sends itself a message behind them, and holds it once that has come.
 
 The connection's heartbeat is short: a machine that vanishes without a word is noticed within three of them, whatever
 other connections use.
@@ -61,6 +62,8 @@ class RabbitMQLocks(LinkedDoor):
     def __init__(self, link_for: LinkFor) -> None:
         self._locks: dict[str, Lock] = {}
         self._joined: set[str] = set()  # whose owner has been told on this connection
+        self._own = ""  # the queue for what is announced
+        self._taken: set[str] = set()  # and the last words about them may still be on their way
         self._held: set[str] = set()
         self._announced: dict[str, Callable[[bool], None]] = {}
         self._guard = ThreadLock()  # what is held, and what was announced meanwhile, must fit
@@ -102,7 +105,7 @@ class RabbitMQLocks(LinkedDoor):
         listening.on_deliver = self._on_deliver
         listening.on_closed = partial(self._on_channel_closed, self._sending)
         self._listening = listening
-        own = f"mf-locks.{uuid4().hex}"
+        own = self._own = f"mf-locks.{uuid4().hex}"
         listening.queue_declare(own, durable=False, exclusive=True, auto_delete=False, arguments=PASSING_QUEUE)
         for name in self._locks:
             listening.queue_bind(own, EXCHANGE, name)
@@ -134,6 +137,7 @@ class RabbitMQLocks(LinkedDoor):
         self._sending.fail_all(lambda: PublishError("the connection was lost"))
         with self._guard:
             self._held.clear()
+            self._taken.clear()
             waiting = list(self._announced.values())
             self._announced.clear()
         self._joined.clear()
@@ -169,7 +173,7 @@ class RabbitMQLocks(LinkedDoor):
 
     def _take(self, name: str) -> None:
         connection = self._link.connection
-        if connection is None or name in self._held:
+        if connection is None or name in self._held or name in self._taken:
             return
         try:
             with connection.within(DECLARE_SECONDS):
@@ -180,7 +184,8 @@ class RabbitMQLocks(LinkedDoor):
             logger.debug("%s: %r cannot be taken now: %s", self._link.title, name, readable(error))
             self._wait_for(name)
             return
-        self._hold(name)
+        self._taken.add(name)
+        self._send(Publication("", self._own, name.encode(), Properties()), confirm=False)
 
     def _declare(self, channel: Any, name: str) -> None:
         arguments = {**PASSING_QUEUE, "x-message-ttl": 0}
@@ -205,6 +210,9 @@ class RabbitMQLocks(LinkedDoor):
         _, at = short_string_at(method, 4)  # the consumer's tag; then the delivery's, and a flag
         exchange, at = short_string_at(method, at + 9)
         key, _ = short_string_at(method, at)
+        if key.decode() == self._own:
+            self._on_caught_up(body.decode())
+            return
         lock = self._locks.get(key.decode())
         if exchange.decode() != EXCHANGE or lock is None:
             return  # somebody asks whether we are there
@@ -213,6 +221,12 @@ class RabbitMQLocks(LinkedDoor):
             done = self._announced.pop(unpack_properties(header).correlation_id or "", None)
         if done is not None:
             tell(partial(done, True))
+
+    def _on_caught_up(self, name: str) -> None:
+        """Every word from before this process took the lock has come."""
+        if name in self._taken:
+            self._taken.remove(name)
+            self._hold(name)
 
     def _on_cancelled(self, tag: str) -> None:
         raise BrokerError("a queue of the locks was deleted; taking part anew")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from micro_framework.brokers.port import Lock
 from micro_framework.brokers.rabbitmq import RabbitMQBroker, locks as locks_module
 from micro_framework.brokers.rabbitmq.locks import LOCK_HEARTBEAT, RabbitMQLocks
 from micro_framework.testing.broker_state import BrokerAdmin, VHost
@@ -189,6 +190,32 @@ def test_a_user_needs_few_permissions_for_it(own_node: RabbitMQNode, hurt: VHost
         assert second.next_news() == "holds"
     finally:
         doors.close()
+
+
+def test_who_gets_the_lock_has_heard_every_word_before(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a busy broker words may come later than the news that the holder has gone; here they are held back so long."""
+    first, second = holder_and_one_who_waits(doors)
+    door: Any = second.door
+    taken, late = threading.Event(), list[Any]()
+    deliver, declare = door._listening.on_deliver, door._declare
+
+    def hold_back(*content: bytes) -> None:
+        late.append(content)
+        if taken.is_set():
+            while late:
+                deliver(*late.pop(0))
+
+    def declare_and_tell(*arguments: Any) -> None:
+        declare(*arguments)
+        taken.set()
+
+    monkeypatch.setattr(door._listening, "on_deliver", hold_back)
+    monkeypatch.setattr(door, "_declare", declare_and_tell)
+    told: SimpleQueue[str] = SimpleQueue()
+    door._locks[NAME] = Lock(NAME, on_joined=lambda _: None, on_held=lambda: told.put("holds"), on_word=told.put)
+    assert first.announce("a tick")
+    first.door.stop(soon())
+    assert [told.get(timeout=3 * SECONDS) for _ in range(2)] == ["a tick", "holds"]
 
 
 def test_a_queue_of_that_name_that_is_no_lock_is_waited_for(doors: Doors) -> None:
