@@ -236,6 +236,9 @@ FULL = Plan(
         *(Cell("call", "", callers, (*PAIRS, FASTSTREAM), 5) for callers in (10, 100)),
         Cell("consume", "", 100, SERVICES, 5, work="wait"),
         Cell("consume", "", CORES, COMPUTING, 5, work="compute"),
+        # One more than the cores, so that no core waits for the service; and one, of which two should be twice as much.
+        Cell("consume", "", CORES + 1, (OWN, *OWN_PROCESSES, LOOPS), 3, work="compute"),
+        Cell("consume", "", 1, (OWN, *OWN_PROCESSES[:2], LOOP), 3, work="compute"),
         *(Cell("consume", "", 10, RIVALS, 3, size=size) for size in (1_000, 100_000, 10_000_000)),
         *(Cell("consume", "", 10, RIVALS, 3, more_routes=more) for more in (99, 999)),
     ),
