@@ -4,18 +4,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 
 from benchmarks.plan import Cell, chosen_plan
-from benchmarks.report import as_json, as_markdown, environment
+from benchmarks.report import RESULTS, as_json, as_markdown, environment, tell, write
 from benchmarks.rounds import LifeRound, Round, play, play_lives
 from benchmarks.runs import Contest, Void
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
 __all__ = ["main"]
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +25,8 @@ def main(arguments: list[str]) -> int:
         for cell in plan.cells:
             results[cell] = play(contest, cell, tell)
         lives = play_lives(contest, plan.lives, plan.life_rounds, tell) if plan.lives else []
-    text = as_markdown(results, lives, facts)
-    print(text)
-    write(text, json.dumps(as_json(results, lives, facts), indent=1))
+    data = json.dumps(as_json(results, lives, facts), indent=1)
+    write(RESULTS, "", md=as_markdown(results, lives, facts), json=data)
     return 1 if any(has_void(rounds) for rounds in (*results.values(), lives)) else 0
 
 
@@ -44,21 +39,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def tell(line: str) -> None:
-    """Progress goes to stderr, the tables to stdout."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def has_void(rounds: Sequence[Round] | Sequence[LifeRound]) -> bool:
     return any(isinstance(result, Void) for played in rounds for result in played.values())
-
-
-def write(markdown: str, data: str) -> None:
-    RESULTS.mkdir(exist_ok=True)
-    stem = RESULTS / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    stem.with_suffix(".md").write_text(markdown + "\n")
-    stem.with_suffix(".json").write_text(data + "\n")
-    tell(f"written: {stem}.md and .json")
 
 
 if __name__ == "__main__":

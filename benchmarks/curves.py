@@ -14,14 +14,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.costs import CallMeter, CpuMeter, Meter, call, consume
 from benchmarks.plot import drawn
 from benchmarks.ratios import Spread
-from benchmarks.report import environment, ruled, spread_text
+from benchmarks.report import RESULTS, environment, ruled, spread_text, tell, write
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.erlang import ErlangAdmin
 from micro_framework.testing.rabbitmq import RabbitMQNode
@@ -29,7 +28,6 @@ from micro_framework.testing.rabbitmq import RabbitMQNode
 __all__ = ["CURVES", "Curve", "Point", "as_json", "as_markdown", "charts", "growing", "main", "picture", "play"]
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 POINT_SECONDS = 600.0
 MOST_GROWTH = 1.1
 """A cost in calls that is so many times that of the least size has grown; chance alone makes a few percent."""
@@ -124,7 +122,8 @@ def main(arguments: Sequence[str]) -> int:
     with RabbitMQNode() as node:
         figures = play(node, points, options.rounds)
     grown = growing(figures)
-    write(options.into, as_markdown(figures, facts), as_json(figures, facts), picture(figures))
+    data = json.dumps(as_json(figures, facts), indent=1)
+    write(options.into, "curves-", md=as_markdown(figures, facts), json=data, svg=picture(figures))
     for line in grown:
         tell(f"GROWS: {line}")
     return 1 if grown else 0
@@ -243,20 +242,6 @@ def charts(figures: Figures) -> dict[str, dict[str, float]]:
 
 def picture(figures: Figures) -> str:
     return drawn(charts(figures), "What a message costs, as multiples of the first bar of each")
-
-
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def write(folder: Path, markdown: str, data: Mapping[str, Any], svg: str) -> None:
-    print(markdown)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / datetime.now(UTC).strftime("curves-%Y%m%d-%H%M%S")
-    stem.with_suffix(".md").write_text(markdown + "\n")
-    stem.with_suffix(".json").write_text(json.dumps(data, indent=1) + "\n")
-    stem.with_suffix(".svg").write_text(svg)
-    tell(f"written: {stem}.md, .json and .svg")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,10 +26,11 @@ from benchmarks.ratios import (
 from benchmarks.rounds import LifeRound, Round
 from benchmarks.runs import Void
 
-__all__ = ["as_json", "as_markdown", "environment", "results_of", "ruled", "spread_text"]
+__all__ = ["RESULTS", "as_json", "as_markdown", "environment", "results_of", "ruled", "spread_text", "tell", "write"]
 
 Results = Mapping[Cell, Sequence[Round]]
 
+RESULTS = Path(__file__).resolve().parent / "results"
 WORK = "work"
 LIMITS = (*RAW, LOOPS)
 """What the others are shown as fractions of, where it is in the table."""
@@ -43,6 +45,27 @@ def environment() -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         **{name: version(name) for name in ("kombu", "amqp")},
     }
+
+
+def tell(line: str) -> None:
+    """Progress goes to stderr, the tables to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def write(folder: Path, title: str, **texts: str) -> None:
+    """Write texts into a folder, made if need be, under one name with the time in it.
+
+    Args:
+        folder: The folder.
+        title: What the name begins with.
+        texts: By the ending of the file's name; ``md`` is printed, too.
+    """
+    print(texts["md"], flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / datetime.now(UTC).strftime(f"{title}%Y%m%d-%H%M%S")
+    for ending, text in texts.items():
+        stem.with_suffix(f".{ending}").write_text(text + "\n")
+    tell(f"written: {stem}.{{{','.join(texts)}}}")
 
 
 def as_markdown(results: Results, lives: Sequence[LifeRound], facts: Mapping[str, Any]) -> str:

@@ -9,18 +9,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 
-from benchmarks.report import environment
+from benchmarks.report import RESULTS, environment, tell, write
 from benchmarks.soak.judge import Judge, Plan, SoakFailed
 from benchmarks.soak.tables import as_json, as_markdown
 from micro_framework.testing.rabbitmq import RabbitMQNode
 
 __all__ = ["main"]
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-HOUR = 3600.0
+HOUR = "3600"
 LEAST_SECONDS = 4.0
 INTERRUPTED = 130
 
@@ -43,36 +42,27 @@ def main(arguments: Sequence[str]) -> int:
                 code = INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
-    write(as_markdown(judge, facts), json.dumps(as_json(judge, facts), indent=1), options.into)
+    write(options.into, "soak-", md=as_markdown(judge, facts), json=json.dumps(as_json(judge, facts), indent=1))
     return code or (1 if judge.faults else 0)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     described = "Consumes, publishes and calls at the highest rate for a long time, and looks whether anything grows."
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=described)
-    default = float(os.environ.get("MF_SOAK_SECONDS") or HOUR)
+    default = os.environ.get("MF_SOAK_SECONDS") or HOUR  # text, so that it is read, and refused, as the option is
     parser.add_argument("--seconds", type=seconds_of, default=default, metavar="N", help="how long; an hour")
     parser.add_argument("--into", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
     return parser.parse_args(arguments)
 
 
 def seconds_of(text: str) -> float:
-    if (seconds := float(text)) < LEAST_SECONDS:
-        raise argparse.ArgumentTypeError(f"at least {LEAST_SECONDS:g}, not {text}")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not LEAST_SECONDS <= seconds < inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, at least {LEAST_SECONDS:g}, not {text!r}")
     return seconds
-
-
-def tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def write(markdown: str, data: str, folder: Path) -> None:
-    print(markdown, flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = folder / datetime.now(UTC).strftime("soak-%Y%m%d-%H%M%S")
-    stem.with_suffix(".md").write_text(markdown + "\n")
-    stem.with_suffix(".json").write_text(data + "\n")
-    tell(f"written: {stem}.md and .json")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,23 @@ class Phase:
     PAUSE, CONSUME, PUBLISH, CALL, TOGETHER, OVER = range(6)
 
 
+class Number:
+    """An attribute of a board that is one of its numbers.
+
+    Args:
+        at: Which.
+    """
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __get__(self, board: "Board", owner: type["Board"]) -> int:
+        return board.numbers[self.at]
+
+    def __set__(self, board: "Board", value: int) -> None:
+        board.numbers[self.at] = value
+
+
 class Board:
     """Numbers in shared memory. Each is written by one process alone, and read or written in one step.
 
@@ -54,32 +71,12 @@ class Board:
 
     # -- written by the service
 
-    @property
-    def twice(self) -> int:
-        """Messages that were handled again."""
-        return self.numbers[1]
-
-    @twice.setter
-    def twice(self, count: int) -> None:
-        self.numbers[1] = count
-
-    @property
-    def events(self) -> int:
-        """Events handled, of all sources."""
-        return self.numbers[2]
-
-    @events.setter
-    def events(self, count: int) -> None:
-        self.numbers[2] = count
-
-    @property
-    def furthest(self) -> int:
-        """The most messages of a source that were handled while an earlier one was missing."""
-        return self.numbers[3]
-
-    @furthest.setter
-    def furthest(self, count: int) -> None:
-        self.numbers[3] = count
+    twice = Number(1)
+    """Messages that were handled again."""
+    events = Number(2)
+    """Events handled, of all sources."""
+    furthest = Number(3)
+    """The most messages of a source that were handled while an earlier one was missing."""
 
     # -- added up
 

@@ -162,3 +162,16 @@ def test_the_slope_is_told_a_message() -> None:
 def test_a_soak_that_is_too_short_is_refused() -> None:
     done = subprocess.run(command("--seconds", "1"), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "at least 4" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("seconds", ["an hour", "1", "inf"])
+def test_a_time_that_is_none_is_refused_in_one_line(seconds: str) -> None:
+    """By the variable as by the option."""
+    command = [sys.executable, "-m", "benchmarks.soak"]
+    variables = {**os.environ, "MF_SOAK_SECONDS": seconds}
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(f"expected a number of seconds, at least 4, not {seconds!r}")
+    assert "Traceback" not in done.stderr

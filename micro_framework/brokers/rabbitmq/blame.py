@@ -15,6 +15,7 @@ from micro_framework.exceptions import MessageTooLarge, PublishError, UnknownExc
 
 __all__ = ["blamed", "locked_queue", "missing_exchange", "queue_away"]
 
+# Not compiled here, for refusals are rare and every service would pay for it at its start.
 EXCHANGE = r"exchange '([^']*)' in vhost"
 QUEUE = r"queue '([^']*)' in vhost"
 LOCKED = r"locked queue '([^']*)' in vhost"

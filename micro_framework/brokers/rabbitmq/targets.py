@@ -17,6 +17,7 @@ RELAXED_SINCE = (3, 11, 16)
 """From this version on a broker can be told to take "classic" for an answer when a quorum queue is declared again
 (``quorum_queue.property_equivalence.relaxed_checks_on_redeclaration``)."""
 
+# Not compiled here, as those in `blame`.
 CURRENT_TYPE = r"inequivalent arg 'x-queue-type'.* current is (?:the value )?'?(\w+)'?"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,7 @@ def replace_file(path: Path, content: bytes) -> None:
     fresh = target.with_name(f".{target.name}.new")
     try:
         fresh.write_bytes(content)
-        fresh.chmod(target.stat().st_mode & 0o7777)
+        fresh.chmod(stat.S_IMODE(target.stat().st_mode))
         os.replace(fresh, target)
     except OSError as error:
         fresh.unlink(missing_ok=True)
