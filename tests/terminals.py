@@ -6,7 +6,8 @@ A block is what one terminal shows, from where the block before left off:
   ``export NAME=VALUE`` hold for the commands after it;
 - ``...`` alone: any number of lines, until the next one shown is there, or the program ends;
 - ``^C...``: Ctrl-C is pressed, and then the line, if there is more in it, is compared as any other; the terminal's
-  ``^C`` stands before whatever the program printed next, which may be another line;
+  ``^C`` stands before whatever the program printed next, which may be another line; when the block ends with that, the
+  program has ended before the next block begins: its reader waits for the prompt too;
 - other lines: what is printed, in this order and nothing between; but a service does several things at once
   when it starts, so what follows ``$ micro-framework run`` in its block may come in any order.
 
@@ -251,13 +252,13 @@ class Terminals:
             AssertionError: The terminal shows something else.
         """
         terminal = self.terminal(name)
-        texts, skipping, starting = [text for text in code.splitlines() if text.strip()], False, False
+        texts, skipping, starting, stopping = [text for text in code.splitlines() if text.strip()], False, False, False
         while texts:
             text = texts[0]
             if is_printed(text):
                 if text.startswith(CARET):
                     terminal.press(CTRL_C)
-                    starting = False
+                    starting, stopping = False, True
                 if text == CARET:
                     texts.pop(0)
                     continue
@@ -266,9 +267,11 @@ class Terminals:
             else:
                 texts.pop(0)
             if text.startswith(PROMPT):
-                starting = text.startswith(SERVICE)
+                starting, stopping = text.startswith(SERVICE), False
                 terminal.type(self.as_printed(text.removeprefix(PROMPT)), skipping)
             skipping = text == ANY_LINES
+        if stopping:
+            terminal.wait_for_the_end(skipping)
 
     def terminal(self, name: str) -> Terminal:
         """A terminal by its name, opened now if it was not."""

@@ -13,6 +13,7 @@ from micro_framework.observe.health import Health
 from micro_framework.testing import running
 from tests.outside import Outside, memory_uri
 from tests.pages import ROOT, blocks_of
+from tests.scraping import eventually
 from tests.websocket.people import LOCAL, client
 
 EACH_TIME_ANOTHER = {"time": r"[\d-]+T[\d:.]+\+00:00", "call_id": r"orders\.refund\.[\w-]+"}
@@ -44,6 +45,7 @@ def test_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.INFO, "orders"), running(defined["Orders"], config={"AMQP_URI": uri}):
             headers = {"nameko.call_id_stack": [sample["origin_call_id"]]}
             outside.event("payments", "refunded", {"id": 7}, headers)
+            eventually(written.getvalue)  # stopped first, it would leave the event in its queue
     finally:
         logging.getLogger("orders").removeHandler(handler)
         outside.close()
