@@ -37,7 +37,7 @@ from micro_framework.brokers.rabbitmq.targets import certain_holding, holding_fo
 from micro_framework.exceptions import BrokerError, BrokerRefused
 from micro_framework.wire.naming import Queue
 
-__all__ = ["TAKEN_IN_SECONDS", "Generation", "RabbitMQConsumer"]
+__all__ = ["Generation", "RabbitMQConsumer"]
 
 logger = logging.getLogger(__name__)
 
