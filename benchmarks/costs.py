@@ -17,7 +17,7 @@ from micro_framework.runner import Runner, RunnerContext
 from micro_framework.standalone import EventProducer, RPCClient
 from micro_framework.testing.broker_state import VHost
 
-__all__ = ["CallMeter", "CpuMeter", "Meter", "call", "consume", "consume_singly", "publish"]
+__all__ = ["CallMeter", "CpuMeter", "Meter", "call", "consume", "consume_singly", "publish", "publish_many"]
 
 SECONDS = 120.0
 """Longest wait for the last message."""
@@ -190,6 +190,15 @@ def publish(vhost: VHost, count: int, meter: Meter, *, threads: int = 1) -> None
         list(pool.map(one, range(threads)))
         meter.begin()
         list(pool.map(one, range(count)))
+        meter.end()
+
+
+def publish_many(vhost: VHost, count: int, meter: Meter) -> None:
+    """Publish with `dispatch.many`, which waits for no confirm before it goes on."""
+    with meter, EventProducer("shop", vhost.uri) as dispatch, ThreadPoolExecutor(1) as pool:
+        pool.submit(dispatch.many, [("sold", {"number": 0})]).result(SECONDS)
+        meter.begin()
+        pool.submit(dispatch.many, [("sold", {"number": number}) for number in range(count)]).result(SECONDS)
         meter.end()
 
 

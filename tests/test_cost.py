@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.costs import CallMeter, call, consume, consume_singly, publish
+from benchmarks.costs import CallMeter, call, consume, consume_singly, publish, publish_many
 from micro_framework.testing.broker_state import VHost
 
 FEW, MANY = 50, 350
-LEAST = 30
+LEAST = 20
 """No path costs less: a figure below it means that something was not counted."""
 HANDLED, CALLED = 87, 505
 """Bounds for an event with 10 workers, and for a call with one caller."""
@@ -55,6 +55,11 @@ def test_handling_one_event_at_a_time(rabbit: VHost, mode: str, bound: float) ->
 def test_publishing_an_event_with_its_confirm(rabbit: VHost, threads: int, bound: float) -> None:
     cost, shown = per_message(publish, rabbit, threads=threads)
     assert LEAST < cost < bound, shown
+
+
+def test_publishing_many_events(rabbit: VHost) -> None:
+    cost, shown = per_message(publish_many, rabbit)
+    assert LEAST < cost < 34, shown
 
 
 @pytest.mark.parametrize(("callers", "bound"), [(1, CALLED), (10, 378)])

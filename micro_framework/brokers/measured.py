@@ -59,9 +59,9 @@ class CountingPublisher:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.door, name)
 
-    def publish(self, publication: Publication, *, confirm: bool = True) -> Confirmation:
+    def publish(self, publication: Publication, *, confirm: bool = True, more: bool = False) -> Confirmation:
         """Publish, see the port."""
-        confirmation = self.door.publish(publication, confirm=confirm)
+        confirmation = self.door.publish(publication, confirm=confirm, more=more)
         self.published.mine()[PUBLISHED] += 1
         confirmation.add_done_callback(self.on_published)
         return confirmation

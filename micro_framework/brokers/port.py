@@ -295,12 +295,14 @@ class Publisher(Door, Protocol):
             PublishError: It cannot be declared, or no answer came in time.
         """
 
-    def publish(self, publication: Publication, *, confirm: bool = True) -> Confirmation:
+    def publish(self, publication: Publication, *, confirm: bool = True, more: bool = False) -> Confirmation:
         """Publish without waiting for the answer; `Confirmation.wait` waits.
 
         Args:
             publication: What to publish.
             confirm: False: the confirmation is good as soon as the message is written (at most once).
+            more: Others follow at once: some brokers write them together, while answers to earlier ones are still to
+                come.
         """
 
     def delay(

@@ -78,6 +78,20 @@ def test_many_events_arrive_in_order(broker_uri: str, outside: Outside) -> None:
         assert heard.bodies(2500) == [str(number) for number in range(2500)]
 
 
+def test_an_event_is_not_kept_back_until_the_next_one_is_there(broker_uri: str, outside: Outside) -> None:
+    heard = outside.listen("orders")
+    received: list[str] = []
+
+    def waiting_for_each() -> Iterator[tuple[str, int]]:
+        for number in range(5):
+            yield "created", number
+            received.extend(heard.bodies(1))
+
+    with started(broker_uri, dispatch=Producer()) as runner:
+        given(runner, "dispatch").many(waiting_for_each())
+    assert received == [str(number) for number in range(5)]
+
+
 def test_one_unroutable_event_among_many_is_told_and_the_others_arrive(broker_uri: str, outside: Outside) -> None:
     heard = outside.listen("orders", "created")
     events = [("created", 1), ("nobody", 2), ("created", 3), ("nobody", 4)]

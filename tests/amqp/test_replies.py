@@ -508,7 +508,7 @@ def test_a_call_that_ends_before_it_is_sent_is_not_sent(runner: Runner, payments
     door = door_of(runner)
     waits: list[float] = []
 
-    def publish(publication: Any, *, confirm: bool = True) -> Any:
+    def publish(publication: Any) -> Any:
         (call,) = door.pending.calls.values()
         door.pending.expire(call)
         return SimpleNamespace(written=False, add_done_callback=lambda callback: None, wait=waits.append)

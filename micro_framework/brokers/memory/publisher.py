@@ -69,7 +69,7 @@ class MemoryPublisher(MemoryDoor):
                 except BrokerRefused as refusal:
                     raise PublishError(f"queue {queue.name!r} cannot be declared: {refusal}") from refusal
 
-    def publish(self, publication: Publication, *, confirm: bool = True) -> KnownOutcome:
+    def publish(self, publication: Publication, *, confirm: bool = True, more: bool = False) -> KnownOutcome:
         """Put a message into every queue that takes it; the answer is known at once.
 
         Raises:

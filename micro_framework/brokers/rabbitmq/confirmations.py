@@ -100,7 +100,8 @@ class PendingPublish:
         self._error = error
         self._known = True
         self._done.release()
-        self._call_back()
+        if self._callbacks:
+            self._call_back()
         return True
 
     def give_up(self, why: str) -> None:
@@ -112,7 +113,7 @@ class PendingPublish:
         self.finish(PublishTimeout(self._without_answer(why)))
 
     def wait(self, deadline: float) -> None:
-        if not self.wait_quietly(deadline):
+        if not self._known and not self.wait_quietly(deadline):
             self.give_up(self._state())
             self._done.acquire()  # whoever was first holds it only until the error is in its place
             self._done.release()

@@ -15,11 +15,13 @@ from micro_framework.brokers.rabbitmq.connection import LinkConnection
 from micro_framework.brokers.rabbitmq.frames import pack_properties, short_string_at
 from micro_framework.exceptions import PublishError, PublishRejected, Unroutable
 
-__all__ = ["ConfirmingChannel"]
+__all__ = ["GATHERED", "ConfirmingChannel"]
 
 logger = logging.getLogger(__name__)
 
 BYTES_AT_ONCE = 262_144
+GATHERED = 32
+"""Messages that are written together where more are announced: beyond that a write is no longer what they cost."""
 MOST_WAITING = 100_000
 """Unwritten messages beyond which publishing is refused: without a connection they would fill the memory."""
 
@@ -72,6 +74,15 @@ class ConfirmingChannel:
     def has_output(self) -> bool:
         """Whether anything can be written now."""
         return bool(self.outbox) and self._channel is not None
+
+    @property
+    def gathers(self) -> bool:
+        """Whether what was put in may wait for more, to be written with it: few wait, and an answer is still to come.
+
+        It does not wait longer than for that answer: the thread that reads it writes everything before it sleeps.
+        (Nagle's rule for small segments, RFC 896.)
+        """
+        return len(self.outbox) < GATHERED and bool(self._unconfirmed)
 
     def pending(self) -> list[PendingPublish]:
         """Everything without an outcome, in order."""

@@ -75,13 +75,13 @@ class RabbitMQDuplex(LinkedDoor):
         """
         self._publishing.ensure(queue, deadline)
 
-    def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
+    def publish(self, publication: Publication, *, confirm: bool = True, more: bool = False) -> PendingPublish:
         """Publish without waiting; without a connection the message is sent when there is one.
 
         Raises:
             PublishError: It is not started, or not any more.
         """
-        return self._publishing.publish(publication, confirm=confirm)
+        return self._publishing.publish(publication, confirm=confirm, more=more)
 
     def delay(
         self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None

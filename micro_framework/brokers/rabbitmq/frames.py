@@ -191,13 +191,15 @@ def publish_frames(channel: int, publication: Publication, frame_max: int) -> by
         PublishError: A property is nothing that AMQP can carry.
     """
     body = publication.body
-    header = CONTENT_HEAD.pack(BASIC, 0, len(body)) + pack_properties(publication.properties)
-    refuse_large_header(header, publication, frame_max)
+    header = CONTENT_HEAD.pack(BASIC, 0, len(body)) + pack_repeated(publication.properties)
+    most = frame_max - FRAME_OVERHEAD
+    if len(header) > most:
+        raise header_too_large(header, publication, most)
     address = channel, publication.exchange, publication.routing_key, publication.mandatory
-    parts = [looked_up(publish_method_frame, *address), frame(CONTENT_HEADER, channel, header)]
-    step = frame_max - FRAME_OVERHEAD
-    parts += [frame(CONTENT_BODY, channel, body[at : at + step]) for at in range(0, len(body), step)]
-    return b"".join(parts)
+    head = looked_up(publish_method_frame, *address) + frame(CONTENT_HEADER, channel, header)
+    if 0 < len(body) <= most:  # as nearly all are
+        return head + frame(CONTENT_BODY, channel, body)
+    return head + b"".join(frame(CONTENT_BODY, channel, body[at : at + most]) for at in range(0, len(body), most))
 
 
 @lru_cache(maxsize=KNOWN)
@@ -225,14 +227,13 @@ def frame(kind: int, channel: int, payload: bytes) -> bytes:
     return FRAME_HEAD.pack(kind, channel, len(payload)) + payload + FRAME_END
 
 
-def refuse_large_header(header: bytes, publication: Publication, frame_max: int) -> None:
-    if len(header) + FRAME_OVERHEAD > frame_max:
-        raise MessageTooLarge(
-            f"the headers of the message for exchange {publication.exchange!r}, "
-            f"routing key {publication.routing_key!r}, take {len(header)} bytes; expected at most "
-            f"{frame_max - FRAME_OVERHEAD}, what a frame of this connection takes; send less in the headers "
-            "(or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
-        )
+def header_too_large(header: bytes, publication: Publication, most: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"the headers of the message for exchange {publication.exchange!r}, "
+        f"routing key {publication.routing_key!r}, take {len(header)} bytes; expected at most {most}, "
+        "what a frame of this connection takes; send less in the headers "
+        "(or raise frame_max in TRANSPORT_OPTIONS and on the broker)"
+    )
 
 
 def declare_queue_frame(
@@ -282,8 +283,34 @@ def pack_properties(properties: Properties) -> bytes:
         value = getattr(properties, name)
         if value is not None:
             flags |= flag
-            parts.append(packed(value, name))
+            try:
+                parts.append(packed(value, name))
+            except TypeError:  # nothing that a cache takes; the function behind it says what is wrong with it
+                parts.append(getattr(packed, "__wrapped__", packed)(value, name))
     return pack(">H", flags) + b"".join(parts)
+
+
+class Repeated:
+    """A function that keeps its last result, for an argument that is the same object many times in a row. Thread safe.
+
+    Args:
+        function: Takes one argument, which nobody changes afterwards.
+    """
+
+    def __init__(self, function: Callable[[Any], bytes]) -> None:
+        self.function = function
+        self.last: tuple[object, bytes] = (self, b"")
+
+    def __call__(self, argument: object) -> bytes:
+        known, result = self.last  # read and written in one piece: other threads do the same
+        if known is not argument:
+            result = self.function(argument)
+            self.last = argument, result
+        return result
+
+
+pack_repeated = Repeated(pack_properties)
+"""Events that are dispatched together have the same properties."""
 
 
 def short_string(value: object, name: str) -> bytes:
@@ -336,14 +363,17 @@ def time_in(header: bytes, at: int) -> tuple[int, int]:
     return BODY_SIZE.unpack_from(header, at)[0], at + BODY_SIZE.size
 
 
+known_short_string = lru_cache(maxsize=256)(short_string)
+known_octet = lru_cache(maxsize=512, typed=True)(octet)
+
 PROPERTIES = (
-    (0x8000, "content_type", short_string, short_string_in),
-    (0x4000, "content_encoding", short_string, short_string_in),
+    (0x8000, "content_type", known_short_string, short_string_in),
+    (0x4000, "content_encoding", known_short_string, short_string_in),
     (0x2000, "headers", packed_table, unpack_table),
-    (0x1000, "delivery_mode", octet, octet_in),
-    (0x0800, "priority", octet, octet_in),
+    (0x1000, "delivery_mode", known_octet, octet_in),
+    (0x0800, "priority", known_octet, octet_in),
     (0x0400, "correlation_id", short_string, short_string_in),
-    (0x0200, "reply_to", short_string, short_string_in),
+    (0x0200, "reply_to", known_short_string, short_string_in),
     (0x0100, "expiration", packed_expiration, short_string_in),
     (0x0080, "message_id", short_string, short_string_in),
     (0x0040, "timestamp", packed_time, time_in),
@@ -352,7 +382,8 @@ PROPERTIES = (
     (0x0008, "app_id", short_string, short_string_in),
     (0x0004, "cluster_id", short_string, short_string_in),
 )
-"""Flag, name, how to pack and how to unpack, in the order of the property list."""
+"""Flag, name, how to pack and how to unpack, in the order of the property list. What is the same in many messages is
+packed once."""
 PACKERS = [(flag, name, packed) for flag, name, packed, _ in PROPERTIES]
 
 

@@ -37,6 +37,8 @@ __all__ = ["Link", "LinkFor", "LinkOwner", "LinkedDoor"]
 
 logger = logging.getLogger(__name__)
 
+USUAL_FRAME_MAX = 131072
+"""What RabbitMQ offers by default (3.10 to 4.3)."""
 SETUP_SECONDS = 20.0
 """Longest time for declaring everything after a connect; of a consumer, for each of its queues."""
 ALARM = "a memory or disk alarm, see its log"
@@ -119,7 +121,11 @@ class Link:
         self._reader = 0  # the thread's identity, once it runs
         self._waker: Waker | None = None
         self._stop_at: float | None = None
-        self._over = False
+        self.started = False
+        self.finished = False
+        """Its thread has ended, or will never begin."""
+        self.frame_max = USUAL_FRAME_MAX
+        """The largest frame of the connection, in bytes; without one, of the last."""
         self._refusal: BrokerRefused | None = None
         self.ready = False
         self.blocked = False
@@ -140,33 +146,18 @@ class Link:
             BrokerError: It was started or stopped before.
         """
         with self._changed:
-            if self._thread is not None or self._over:
+            if self._thread is not None or self.finished:
                 raise BrokerError(f"{self.title} was started before; take a new one from the broker")
             self._events = events
             self._waker = Waker()
             self._thread = Thread(target=self._run, name=self.thread_name, daemon=True)
+            self.started = True
             self._thread.start()
-
-    @property
-    def started(self) -> bool:
-        """Whether `start` was called."""
-        return self._thread is not None
 
     @property
     def over(self) -> bool:
         """Whether it was stopped or refused."""
-        return self._over or self._stop_at is not None
-
-    @property
-    def finished(self) -> bool:
-        """Whether its thread has ended, or will never begin."""
-        return self._over
-
-    @property
-    def frame_max(self) -> int:
-        """The largest frame of the connection, or what RabbitMQ offers by default (3.10 to 4.3)."""
-        connection = self._writable
-        return int(connection.frame_max) if connection is not None else 131072
+        return self.finished or self._stop_at is not None
 
     @property
     def address(self) -> str:
@@ -266,7 +257,7 @@ class Link:
             work()
             return True
         job = self.post(work)
-        if self._thread is None or self._over:  # in this order: the last jobs are run after `_over` was set
+        if self._thread is None or self.finished:  # in this order: the last jobs are run after `finished` was set
             return job.done.is_set()
         return job.done.wait(max(0.0, deadline - monotonic()))
 
@@ -287,8 +278,8 @@ class Link:
         with self._changed:
             if self._stop_at is None:
                 self._stop_at = deadline
-            never_started = self._thread is None and not self._over
-            self._over = self._over or self._thread is None
+            never_started = self._thread is None and not self.finished
+            self.finished = self.finished or self._thread is None
             self._changed.notify_all()
         if never_started:
             self._owner.ended(None)
@@ -299,9 +290,9 @@ class Link:
     def abandon(self) -> None:
         """In a forked child: forget the connection, which is the parent's. Locks may be held by threads left behind."""
         self._changed, self.gate = Condition(), Lock()
-        if self._thread is None or self._over:
+        if self._thread is None or self.finished:
             return
-        self.forked = self._over = True
+        self.forked = self.finished = True
         self.ready = False
         connection, self.connection, self._writable = self.connection, None, None
         if connection is not None:
@@ -352,6 +343,7 @@ class Link:
             self._owner.set_up(connection)
         connection.interrupted = lambda: False
         connection.before_sleep = self._write_for_all
+        self.frame_max = int(connection.frame_max)
         self._writable = connection
         self._reconnection.connected(monotonic())
         logger.info("%s is connected to %s", self.title, self._endpoints.current)
@@ -445,7 +437,7 @@ class Link:
 
     def _finish(self) -> None:
         with self._changed:
-            self._over = True
+            self.finished = True
             self.ready = False
             self._changed.notify_all()
         self._owner.ended(self._refusal)

@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from time import monotonic
 
@@ -107,16 +108,16 @@ class RabbitMQPublisher(LinkedDoor):
         if refusals:
             raise PublishError(f"queue {queue.name!r} cannot be declared: {readable(refusals[0])}") from refusals[0]
 
-    def publish(self, publication: Publication, *, confirm: bool = True) -> PendingPublish:
+    def publish(self, publication: Publication, *, confirm: bool = True, more: bool = False) -> PendingPublish:
         """Publish without waiting; without a connection the message is sent when there is one.
 
         Raises:
             PublishError: The publisher is not started, or not any more.
         """
         pending = PendingPublish(
-            publication, lambda size: publish_frames(PUBLISH_CHANNEL, publication, size), confirm, self._state
+            publication, partial(publish_frames, PUBLISH_CHANNEL, publication), confirm, self._state
         )
-        return self._hand_in(self._direct, pending)
+        return self._hand_in(self._direct, pending, more)
 
     def delay(
         self, publication: Publication, *, queue: str, delay: int, exchange: str = "", routing_key: str | None = None
@@ -179,22 +180,21 @@ class RabbitMQPublisher(LinkedDoor):
         finally:
             self._link.gate.release()
 
-    def _hand_in(self, channel: ConfirmingChannel, pending: PendingPublish) -> PendingPublish:
-        if self._closing or not self._link.started or self._link.finished:
+    def _hand_in(self, channel: ConfirmingChannel, pending: PendingPublish, more: bool = False) -> PendingPublish:
+        link = self._link
+        if self._closing or not link.started or link.finished:
             raise self._closed_error()
         try:
-            pending.frames(self._link.frame_max)
+            pending.frames(link.frame_max)
             channel.append(pending)
         except PublishError as error:
             pending.finish(error)
             return pending
-        self._link.flush()
-        self._fail_what_came_too_late(channel)
-        return pending
-
-    def _fail_what_came_too_late(self, channel: ConfirmingChannel) -> None:
-        if self._link.finished:
+        if not (more and channel.gathers):
+            link.flush()
+        if self._link.finished:  # it came too late
             channel.fail_all(self._closed_error)
+        return pending
 
     def _closed_error(self) -> PublishError:
         if self._link.forked:

@@ -8,7 +8,7 @@ import pytest
 from micro_framework.brokers.port import Publication
 from micro_framework.brokers.rabbitmq import confirming
 from micro_framework.brokers.rabbitmq.confirmations import PendingPublish
-from micro_framework.brokers.rabbitmq.confirming import ConfirmingChannel
+from micro_framework.brokers.rabbitmq.confirming import GATHERED, ConfirmingChannel
 from micro_framework.brokers.rabbitmq.frames import pack_properties
 from micro_framework.exceptions import PublishError, PublishRejected, Unroutable
 from micro_framework.wire.messages import Properties
@@ -75,6 +75,21 @@ def test_confirms_come_singly_in_any_order_and_many_at_once(channel: OpenChannel
     assert outcomes(a, b, c, d) == [None, None, None, PublishRejected]
     channel.hooks.on_confirm(4, True, True)
     channel.hooks.on_confirm(99, False, True)
+
+
+def test_messages_gather_while_few_wait_and_an_answer_is_to_come(channel: OpenChannel) -> None:
+    channel.put("a")
+    assert not channel.gathers, "the answer to what is written brings the thread that writes the rest"
+    channel.take(4096)
+    channel.put("b")
+    assert channel.gathers
+    for _ in range(GATHERED):
+        channel.put("c")
+    assert not channel.gathers
+    channel.take(4096)
+    channel.put("d")
+    channel.hooks.on_confirm(GATHERED + 2, True, True)
+    assert not channel.gathers
 
 
 def test_what_asks_for_no_confirm_takes_a_tag_and_is_done_once_written(channel: OpenChannel) -> None:
