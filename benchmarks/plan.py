@@ -19,6 +19,7 @@ __all__ = [
     "LOOP",
     "LOOPS",
     "OWN",
+    "OWN_SINGLE",
     "PAUSE",
     "RAW",
     "SERVER_WORKERS",
@@ -33,7 +34,7 @@ SCRIPTS = Path(__file__).resolve().parent / "contestants"
 CORES = os.cpu_count() or 1
 
 OWN = "micro_framework"
-OWN_METRICS = f"{OWN}, metrics"
+OWN_METRICS, OWN_SINGLE = f"{OWN}, metrics", f"{OWN}, 1 thread"
 OWN_PROCESSES = (f"{OWN}, process", f"{OWN}, greedy_process", f"{OWN}, PROCESSES: {CORES}")
 BASE, NAMEKO_3 = "nameko 2.14.1", "nameko 3.0.0rc11"
 OWN_TO_BASE, BASE_TO_OWN = f"{OWN} -> {BASE}", f"{BASE} -> {OWN}"
@@ -113,6 +114,7 @@ CONTESTANTS = {
     for contestant in (
         Contestant(OWN, "own_service.py"),
         Contestant(OWN_METRICS, "own_service.py", options={"metrics": True}),
+        Contestant(OWN_SINGLE, "own_service.py", options={"workers": 1}),
         *(
             Contestant(name, "own_processes.py", options=options, together=True)
             for name, options in zip(
@@ -209,7 +211,7 @@ SERVICES = (OWN, BASE, NAMEKO_3, *PEERS)
 ALL = (*SERVICES, *RAW)
 PAIRS = (OWN, BASE, OWN_TO_BASE, BASE_TO_OWN)
 RIVALS = (OWN, BASE)
-COMPUTING = (OWN, *OWN_PROCESSES, BASE, DRAMATIQ_PROCESSES, CELERY_PROCESSES, LOOP, LOOPS)
+COMPUTING = (OWN_SINGLE, *OWN_PROCESSES, BASE, DRAMATIQ_PROCESSES, CELERY_PROCESSES, LOOP, LOOPS)
 
 QUICK = Plan(
     (
@@ -236,9 +238,8 @@ FULL = Plan(
         *(Cell("call", "", callers, (*PAIRS, FASTSTREAM), 5) for callers in (10, 100)),
         Cell("consume", "", 100, SERVICES, 5, work="wait"),
         Cell("consume", "", CORES, COMPUTING, 5, work="compute"),
-        # One more than the cores, so that no core waits for the service; and one, of which two should be twice as much.
-        Cell("consume", "", CORES + 1, (OWN, *OWN_PROCESSES, LOOPS), 3, work="compute"),
-        Cell("consume", "", 1, (OWN, *OWN_PROCESSES[:2], LOOP), 3, work="compute"),
+        # One more than the cores, so that no core waits for the service.
+        Cell("consume", "", CORES + 1, (OWN_SINGLE, *OWN_PROCESSES, LOOPS), 3, work="compute"),
         *(Cell("consume", "", 10, RIVALS, 3, size=size) for size in (1_000, 100_000, 10_000_000)),
         *(Cell("consume", "", 10, RIVALS, 3, more_routes=more) for more in (99, 999)),
     ),
