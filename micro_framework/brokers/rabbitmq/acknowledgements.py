@@ -54,17 +54,14 @@ class Acknowledgements:
                 acked.append(tag)
             else:
                 commands.append(Command(verdict, tag))
-        self._advance()
-        return commands + self._acknowledge(acked)
-
-    def _advance(self) -> None:
         while self._lowest in self._settled:
             self._settled.remove(self._lowest)
             self._lowest += 1
+        if len(acked) == 1:  # as most times where calls take their time
+            return [*commands, Command(Verdict.ACK, acked[0])]
+        return commands + self._acknowledge(acked)
 
     def _acknowledge(self, acked: list[int]) -> list[Command]:
-        if len(acked) == 1:  # as most times where calls take their time
-            return [Command(Verdict.ACK, acked[0])]
         acked.sort()
         run = [tag for tag in acked if tag < self._lowest]
         commands = [Command(Verdict.ACK, run[-1], multiple=len(run) > 1)] if run else []

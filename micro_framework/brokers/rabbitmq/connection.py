@@ -275,7 +275,11 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self.interrupted = interrupted
         self.before_sleep: Callable[[], None] = nothing_to_write
         self._frames = FrameBuffer()
+        self._left_over = False  # frames that came behind an answer
+        self._poller: select.poll | None = None
+        self._waits_for_room = False
         self._give_up_at = inf
+        self._look_at = -inf  # when heartbeats are to be looked after again
         self._awake_at = inf  # when the reading thread is to run again
         self.standstill: tuple[float, float] | None = None
         """From when to when this process last stood still for longer than the heartbeat's interval."""
@@ -300,10 +304,12 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
     def connect(self, callback: Any = None) -> Any:
         """Connect and shake hands, within the connect timeout each."""
         try:
-            return super().connect(callback)
+            connected = super().connect(callback)
         except BaseException:
             self.drop()
             raise
+        self._look_at = -inf  # the interval is known only now
+        return connected
 
     def drop(self) -> None:
         """Close the socket without a word. Only the reading thread may."""
@@ -342,6 +348,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         Returns:
             Whether it completed anything.
         """
+        self._left_over = True
         deadline = self._give_up_at if timeout is None else min(self._give_up_at, monotonic() + timeout)
         while (frame := self._frames.next()) is None:
             late = monotonic() >= deadline
@@ -352,14 +359,16 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     def serve(self, until: float = inf) -> None:
         """Wait for input, a wake-up or a time (``time.monotonic()``), and handle every frame that has come."""
-        self._handle_frames()  # a wait for some answer may have left others: poll knows nothing of them
+        if self._left_over:  # behind an answer that was waited for: poll knows nothing of them
+            self._left_over = False
+            self._handle_frames()
         self.poll(until)
         self._handle_frames()
 
     def _handle_frames(self) -> None:
         # Not py-amqp's property of nearly that name, which connects anew where there is no connection.
         frames, handle = self._frames, self._on_inbound_frame
-        while (frame := frames.next()) is not None:
+        while not frames.empty and (frame := frames.next()) is not None:
             handle(frame)
 
     def poll(self, deadline: float) -> None:
@@ -368,14 +377,19 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         transport = self._transport
         if transport is None:
             raise ConnectionError("the connection is closed")
-        wake_at = min(deadline, self.look_after_heartbeats(transport))
         now = monotonic()
-        seconds = 0.0 if transport.has_buffered else max(0.0, min(wake_at - now, POLL_SECONDS))
+        if now >= self._look_at or transport.unsent:
+            self._look_at = self.look_after_heartbeats(transport, now)
+        seconds = 0.0 if transport.has_buffered else max(0.0, min(deadline - now, self._look_at - now, POLL_SECONDS))
         self._awake_at = now + seconds
-        for number, _ in self.poller(transport).poll(seconds * 1000):
+        poller = self._poller
+        if poller is None or transport.unsent or self._waits_for_room:
+            poller = self.poller_for(transport)
+        for number, _ in poller.poll(seconds * 1000):
             if number == self.waker.number:
                 self.waker.clear()
-        self.note_standstill()  # here as well: what comes next may find the connection broken by it
+        if (now := monotonic()) > self._awake_at:
+            self.note_standstill(now)  # at once: what comes next may find the connection broken by it
         if self.interrupted():
             raise Interrupted
         if transport.broken is not None:
@@ -385,26 +399,28 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         if data := transport.receive():
             self._frames.feed(data)
 
-    def poller(self, transport: Any) -> select.poll:
-        poller = self.__dict__.get("_poller")
-        if poller is None:
-            poller = self._poller = select.poll()
-            poller.register(self.waker.number, select.POLLIN)
-        # Room to write is asked for only when there is something to write, or poll would never wait.
-        poller.register(transport.sock, select.POLLIN | (select.POLLOUT if transport.unsent else 0))
-        return poller
+    def poller_for(self, transport: Any) -> select.poll:
+        """What waits for the waker and for the socket: for room to write only where something is to be written.
+
+        Where nothing is, there is always room, and poll would never wait.
+        """
+        if self._poller is None:
+            self._poller = select.poll()
+            self._poller.register(self.waker.number, select.POLLIN)
+        self._waits_for_room = bool(transport.unsent)
+        self._poller.register(transport.sock, select.POLLIN | (select.POLLOUT if self._waits_for_room else 0))
+        return self._poller
 
     def _on_blocked(self, reason: str) -> None:
         if self.on_blocked:
             self.on_blocked(reason)
 
-    def note_standstill(self) -> None:
+    def note_standstill(self, now: float) -> None:
         """Note if this thread runs so much later than it wanted to that heartbeats have stayed out."""
-        now = monotonic()
         if self.heartbeat and now - self._awake_at > self.heartbeat:
             self.standstill = self._awake_at, now
 
-    def look_after_heartbeats(self, transport: Any) -> float:
+    def look_after_heartbeats(self, transport: Any, now: float) -> float:
         """Send one if it is time to, give up a silent broker.
 
         Returns:
@@ -413,8 +429,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         interval = self.heartbeat
         if not interval:
             return inf
-        now = monotonic()
-        self.note_standstill()
+        self.note_standstill(now)
         # After a standstill it is not the broker that was silent: its signs are still to be read.
         stood_still_until = self.standstill[1] if self.standstill else -inf
         if now - max(transport.last_received, stood_still_until) > 2 * interval:

@@ -28,8 +28,7 @@ from micro_framework.brokers.rabbitmq.frames import (
     ack_frame,
     reject_frame,
     requeue_frame,
-    short_string_at,
-    unpack_tag,
+    unpack_deliver,
 )
 from micro_framework.brokers.rabbitmq.link import Link, LinkedDoor, LinkFor
 from micro_framework.brokers.rabbitmq.refusals import is_away, overdue_after, readable
@@ -322,14 +321,15 @@ class RabbitMQConsumer(LinkedDoor):
         generation = self._generation
         if generation is None:
             return
-        consumer_tag, at = short_string_at(method, 4)
-        tag, redelivered = unpack_tag(method, at)
+        consumer_tag, tag, redelivered, names_at = unpack_deliver(method)
         if self._cancelled:
             self._unseen.append(tag)
             return
         self._delivered.add(consumer_tag)
         subscription = self._by_tag[consumer_tag]
-        delivery = RabbitMQDelivery(generation, tag, redelivered, subscription.queue.name, method, at + 9, header, body)
+        delivery = RabbitMQDelivery(
+            generation, tag, redelivered, subscription.queue.name, method, names_at, header, body
+        )
         try:
             subscription.on_message(delivery)
         except Exception:  # it must not raise; if it does, the others still get theirs

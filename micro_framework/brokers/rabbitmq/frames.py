@@ -46,6 +46,7 @@ __all__ = [
     "requeue_frame",
     "short_string_at",
     "unpack_confirm",
+    "unpack_deliver",
     "unpack_properties",
     "unpack_tag",
 ]
@@ -71,6 +72,8 @@ CONTENT_HEAD = Struct(">HHQ")
 FLAGS = Struct(">H")
 PROPERTY_FLAGS_AT = CONTENT_HEAD.size
 PROPERTY_LIST_AT = PROPERTY_FLAGS_AT + FLAGS.size
+USUAL = 0xF800
+"""The flags of content type and encoding, headers, delivery mode and priority."""
 KNOWN = 1024
 """Routing keys whose frames are kept: those that a service sends events to, or replies."""
 
@@ -81,12 +84,15 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._data = b""
         self._at = 0
+        self.empty = True
+        """Whether there is nothing left, not even a part of a frame."""
 
     def feed(self, chunk: bytes) -> None:
         """Add what was received."""
         rest = self._data[self._at :]
         self._data = rest + chunk if rest else chunk
         self._at = 0
+        self.empty = False
 
     @property
     def has_frame(self) -> bool:
@@ -115,9 +121,9 @@ class FrameBuffer:
             raise ValueError(f"expected the end of a frame (0xce), got {data[end]:#04x}")
         self._at = end + 1
         method = data[start:end]
-        if kind == METHOD and method.startswith(DELIVER) and (content := self._content(end + 1)) is not None:
-            return DELIVERY, channel, (method, *content)
-        return kind, channel, method
+        content = self._content(end + 1) if kind == METHOD and method.startswith(DELIVER) else None
+        self.empty = self._at == len(data)
+        return (kind, channel, method) if content is None else (DELIVERY, channel, (method, *content))
 
     def _content(self, at: int) -> tuple[bytes, bytes] | None:
         """The payloads of a content header and of its only body frame, taken if both are there."""
@@ -161,9 +167,16 @@ def unpack_confirm(payload: bytes) -> tuple[int, bool]:
 
 
 def unpack_tag(payload: bytes, at: int) -> tuple[int, bool]:
-    """Delivery tag and ``redelivered`` of a ``basic.deliver`` or ``basic.get-ok``."""
+    """Delivery tag and ``redelivered`` of a ``basic.get-ok``."""
     tag, bits = TAG.unpack_from(payload, at)
     return tag, bool(bits & 1)
+
+
+def unpack_deliver(payload: bytes) -> tuple[bytes, int, bool, int]:
+    """Consumer tag, delivery tag and ``redelivered`` of a ``basic.deliver``, and where its exchange's name begins."""
+    end = 5 + payload[4]
+    tag, bits = TAG.unpack_from(payload, end)
+    return payload[5:end], tag, bool(bits & 1), end + TAG.size
 
 
 def body_size(header: bytes) -> int:
@@ -399,8 +412,27 @@ def unpack_properties(header: bytes) -> Properties:
     Raises:
         Exception: It is none, or a name or text in it is no UTF-8.
     """
+    (flags,) = FLAGS.unpack_from(header, PROPERTY_FLAGS_AT)
+    if flags == USUAL:
+        return unpack_usual(header)
     found = {}
     at = PROPERTY_LIST_AT
-    for name, unpacked in unpackers_for(FLAGS.unpack_from(header, PROPERTY_FLAGS_AT)[0]):
+    for name, unpacked in unpackers_for(flags):
         found[name], at = unpacked(header, at)
     return Properties(**found)
+
+
+def unpack_usual(header: bytes) -> Properties:
+    """As `unpack_properties`, for the properties that Nameko's events and this framework's have, and no others."""
+    type_end = PROPERTY_LIST_AT + 1 + header[PROPERTY_LIST_AT]
+    end = type_end + 1 + header[type_end]
+    content_type = text_of(header[PROPERTY_LIST_AT + 1 : type_end])
+    content_encoding = text_of(header[type_end + 1 : end])
+    headers, at = unpack_table(header, end)
+    return Properties(content_type, content_encoding, headers, header[at], header[at + 1])
+
+
+@lru_cache(maxsize=256)
+def text_of(raw: bytes) -> str:
+    """A content type or an encoding: there are few."""
+    return raw.decode("utf-8", "surrogatepass")
