@@ -40,7 +40,6 @@ __all__ = [
     "crashes_of",
     "first_failure_header",
     "is_copy",
-    "is_counted",
     "parked_properties",
     "parked_queue_name",
     "read_parked",
@@ -232,11 +231,6 @@ def origin_of(headers: Mapping[str, Any], exchange: str, routing_key: str) -> di
     return {ORIGIN_EXCHANGE: exchange, ORIGIN_KEY: routing_key}
 
 
-def is_counted(headers: Mapping[str, Any]) -> bool:
-    """Whether somebody counts how many workers die of a message: we do, or its queue."""
-    return DELIVERY_COUNT in headers or CRASHES in headers
-
-
 def crashes_of(headers: Mapping[str, Any], *, redelivered: bool) -> int:
     """How many workers have died of a message, as far as its headers tell: what we counted, and its queue since then.
 
@@ -244,6 +238,8 @@ def crashes_of(headers: Mapping[str, Any], *, redelivered: bool) -> int:
         headers: As it was delivered.
         redelivered: As it was delivered. Where it is false, a queue's count comes from another queue.
     """
+    if CRASHES not in headers and DELIVERY_COUNT not in headers:
+        return 0
     counts = (headers.get(CRASHES), headers.get(DELIVERY_COUNT) if redelivered else None)
     return sum(count for count in counts if isinstance(count, int) and count > 0)
 

@@ -15,6 +15,10 @@ from micro_framework.translators import MessageTranslator, translate
 __all__ = ["Abandoned", "DependencyFailure", "Plan", "Runs", "RunsHere", "Worker"]
 
 
+NOTHING: Mapping[str, Any] = {}
+"""The values of no dependencies."""
+
+
 class DependencyFailure(Exception):
     """A dependency could not be had, so the target did not run; ``__cause__`` says why."""
 
@@ -89,19 +93,21 @@ class Worker:
 
     def run(self) -> Outcome:
         """Translate, check, inject, call the target, tell the dependencies; never raises."""
-        target = self.plan.target
+        plan = self.plan
+        target = plan.target
         try:
-            self.prepare()
+            if plan.translators or plan.check is not None:
+                self.prepare()
         except BaseException as error:  # noqa: BLE001 - translators are the user's: a failure of the call
             return Outcome(error=error)
         given: list[Dependency[Any]] = []
         try:
-            attributes = self.values(target.attributes, given)
-            keywords = self.values(target.keywords, given)
+            attributes = self.values(target.attributes, given) if target.attributes else NOTHING
+            keywords = self.values(target.keywords, given) if target.keywords else NOTHING
         except DependencyFailure as failure:
-            return self.tell(Outcome(error=failure), [d for d in self.plan.observed if d in given])
+            return self.tell(Outcome(error=failure), [d for d in plan.observed if d in given])
         outcome = self.call_target(attributes, keywords)
-        return self.tell(outcome, self.plan.observed) if self.plan.observed else outcome
+        return self.tell(outcome, plan.observed) if plan.observed else outcome
 
     def prepare(self) -> None:
         """Translate the call and check its arguments: of one that cannot be run no dependency hears.

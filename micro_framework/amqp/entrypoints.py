@@ -90,6 +90,7 @@ class MessageListener(Entrypoint):
         """Subscribe to the queue, and have the publishing connection ready if failed calls are put off or parked."""
         self.decode = self.source.serializers.decode
         self.tracked = self.host.settings.parent_calls_tracked
+        self.retries = self.route.retries
         queue = self.queue()
         self.consumer.serve(self.route)
         self.consumer.subscribe(
@@ -123,10 +124,13 @@ class MessageListener(Entrypoint):
         Raises:
             UndecodableMessage: The body is not what its content type says, or that type is not accepted.
         """
-        headers = item.headers
-        payload = self.decode(item.body, item.content_type, item.content_encoding, headers.get("compression"))
+        properties = item.properties
+        headers = properties.headers
+        payload = self.decode(
+            item.body, properties.content_type, properties.content_encoding, headers.get("compression")
+        )
         context, identity = arriving(headers, self.route, self.tracked)
-        attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
+        attempt = attempt_from_headers(headers, self.route.max_retries) if self.retries else FIRST_ATTEMPT
         return Call(identity, (payload,), {}, context, attempt)
 
     def prepare(self, call: Call) -> Call | None:

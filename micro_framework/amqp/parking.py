@@ -25,7 +25,6 @@ from micro_framework.parking import (
     copied_headers,
     crash_headers,
     crashes_of,
-    is_counted,
     parked_properties,
     parked_queue_name,
 )
@@ -85,10 +84,7 @@ class Parking:
 
     def crashes(self, item: Delivery) -> int:
         """How many workers have died of a message, as far as known."""
-        headers = item.headers
-        if not is_counted(headers):
-            return 0
-        return crashes_of(headers, redelivered=item.redelivered)
+        return crashes_of(item.headers, redelivered=item.redelivered)
 
     def park(self, item: Delivery, failure: Failure) -> None:
         """Publish the message to the parked queue; acknowledge the original once the broker has confirmed that.

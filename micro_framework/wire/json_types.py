@@ -66,15 +66,12 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     """
     try:
         text = str(body, "utf-8")
-        return decoder_for(text)(text)
+        # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in the
+        # text unless the sender escaped its letters, which are all below \u0080.
+        decode = decode_with_wrappers if TYPE in text or "\\u00" in text else decode_without_wrappers
+        return decode(text)
     except (ValueError, RecursionError) as error:
         raise UndecodableMessage(f"expected a JSON body, got one that cannot be decoded: {error}") from error
-
-
-def decoder_for(text: str) -> Callable[[str], Any]:
-    # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in
-    # the text unless the sender escaped its letters, which are all below \u0080.
-    return decode_with_wrappers if TYPE in text or "\\u00" in text else decode_without_wrappers
 
 
 def wrapped(name: str, value: Any) -> dict[str, Any]:

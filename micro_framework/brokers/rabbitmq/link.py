@@ -116,7 +116,7 @@ class Link:
         self._order = count()
         self._changed = Condition()
         self.connection: LinkConnection | None = None
-        self._writable: LinkConnection | None = None
+        self._writable: PlainTransport | TLSTransport | None = None
         self._thread: Thread | None = None
         self._reader = 0  # the thread's identity, once it runs
         self._waker: Waker | None = None
@@ -212,19 +212,24 @@ class Link:
 
     def _write_for_all(self) -> None:
         owner, gate = self._owner, self.gate
-        while owner.has_output() and gate.acquire(blocking=False):
+        while gate.acquire(blocking=False):
             try:
                 written = self._write()
             finally:
                 gate.release()
+            if not owner.has_output():
+                return
             # The reader flushes when it can be written again. Has that happened behind this thread's back, then the
             # reader has found the gate shut, and it is left to this thread.
             if not written and self._stream_to_write() is None:
                 return
 
+    def _write_before_sleep(self) -> None:
+        if self._owner.has_output():
+            self._write_for_all()
+
     def _stream_to_write(self) -> PlainTransport | TLSTransport | None:
-        connection = self._writable
-        stream = connection.stream if connection is not None else None
+        stream = self._writable
         return None if stream is None or self.blocked or stream.unsent else stream
 
     def _write(self) -> bool:
@@ -342,9 +347,9 @@ class Link:
         with connection.within(SETUP_SECONDS):
             self._owner.set_up(connection)
         connection.interrupted = lambda: False
-        connection.before_sleep = self._write_for_all
+        connection.before_sleep = self._write_before_sleep
         self.frame_max = int(connection.frame_max)
-        self._writable = connection
+        self._writable = connection.stream
         self._reconnection.connected(monotonic())
         logger.info("%s is connected to %s", self.title, self._endpoints.current)
         self._set_ready(True)

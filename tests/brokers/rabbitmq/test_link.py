@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from queue import SimpleQueue
-from types import SimpleNamespace
 
 import pytest
 
@@ -455,7 +454,7 @@ def test_nothing_is_left_lying_when_there_is_room_again_while_a_thread_turns_awa
     """Else it would lie there until the next heartbeat, and the publish time out unsent."""
     stream, owner = Stream(), Output()
     link = Link("publisher", "x", Endpoints(nowhere()), owner)  # type: ignore[arg-type]
-    link._writable = SimpleNamespace(stream=stream)  # type: ignore[assignment]
+    link._writable = stream  # type: ignore[assignment]
     stream.reader_flushes = link.flush
     link.flush()
     assert (stream.sent, owner.left) == ([b"a publish"], [])
