@@ -437,14 +437,15 @@ class RPCListener(Entrypoint):
             MalformedRequest: It does not say what it is.
             Exception: It is something else than it says, or no request.
         """
-        if item.content_type in RAW_TYPES:
+        properties = item.properties
+        if (content_type := properties.content_type) in RAW_TYPES:
             raise MalformedRequest(
                 f"a request has a content type, {JSON_CONTENT_TYPE} for instance, and this one has "
-                f"{item.content_type or 'none'}"
+                f"{content_type or 'none'}"
             )
         return parse_request(
             self.server.source.serializers.decode(
-                item.body, item.content_type, item.content_encoding, item.headers.get("compression")
+                item.body, content_type, properties.content_encoding, properties.headers.get("compression")
             )
         )
 

@@ -260,7 +260,7 @@ def parse_request(body: Any) -> Request:
         args = (*args,)
     except TypeError:
         raise IncorrectSignature(f"Value after * must be an iterable, not {type(args).__name__}") from None
-    if not isinstance(kwargs, Mapping):
+    if not isinstance(kwargs, (dict, Mapping)):  # a dict by far the most times, and found at once
         unfit = type(kwargs).__name__
         raise IncorrectSignature(f"inspect.getcallargs() argument after ** must be a mapping, not {unfit}")
     return Request(args, dict(kwargs))

@@ -74,6 +74,9 @@ PROPERTY_FLAGS_AT = CONTENT_HEAD.size
 PROPERTY_LIST_AT = PROPERTY_FLAGS_AT + FLAGS.size
 USUAL = 0xF800
 """The flags of content type and encoding, headers, delivery mode and priority."""
+CORRELATED, ANSWERED = 0x0400, 0x0200
+"""The flags of a correlation id and of ``reply_to``."""
+OF_CALLS = CORRELATED | ANSWERED
 KNOWN = 1024
 """Routing keys whose frames are kept: those that a service sends events to, or replies."""
 
@@ -413,8 +416,8 @@ def unpack_properties(header: bytes) -> Properties:
         Exception: It is none, or a name or text in it is no UTF-8.
     """
     (flags,) = FLAGS.unpack_from(header, PROPERTY_FLAGS_AT)
-    if flags == USUAL:
-        return unpack_usual(header)
+    if flags & ~OF_CALLS == USUAL:
+        return unpack_usual(header, flags)
     found = {}
     at = PROPERTY_LIST_AT
     for name, unpacked in unpackers_for(flags):
@@ -422,17 +425,25 @@ def unpack_properties(header: bytes) -> Properties:
     return Properties(**found)
 
 
-def unpack_usual(header: bytes) -> Properties:
-    """As `unpack_properties`, for the properties that Nameko's events and this framework's have, and no others."""
-    type_end = PROPERTY_LIST_AT + 1 + header[PROPERTY_LIST_AT]
-    end = type_end + 1 + header[type_end]
-    content_type = text_of(header[PROPERTY_LIST_AT + 1 : type_end])
-    content_encoding = text_of(header[type_end + 1 : end])
+def unpack_usual(header: bytes, flags: int) -> Properties:
+    """As `unpack_properties`, for what Nameko's events, requests and replies have, and so do this framework's."""
+    at, end = PROPERTY_LIST_AT + 1, PROPERTY_LIST_AT + 1 + header[PROPERTY_LIST_AT]
+    content_type = known_text(header[at:end])
+    at, end = end + 1, end + 1 + header[end]
+    content_encoding = known_text(header[at:end])
     headers, at = unpack_table(header, end)
-    return Properties(content_type, content_encoding, headers, header[at], header[at + 1])
+    delivery_mode, priority, end = header[at], header[at + 1], at + 2
+    correlation_id = reply_to = None
+    if flags & CORRELATED:
+        at, end = end + 1, end + 1 + header[end]
+        correlation_id = header[at:end].decode("utf-8", "surrogatepass")
+    if flags & ANSWERED:
+        at, end = end + 1, end + 1 + header[end]
+        reply_to = known_text(header[at:end])
+    return Properties(content_type, content_encoding, headers, delivery_mode, priority, correlation_id, reply_to)
 
 
 @lru_cache(maxsize=256)
-def text_of(raw: bytes) -> str:
-    """A content type or an encoding: there are few."""
+def known_text(raw: bytes) -> str:
+    """A text that is the same in many messages."""
     return raw.decode("utf-8", "surrogatepass")
