@@ -94,6 +94,8 @@ class Generation:
     def take_output(self) -> bytes:
         """Everything that finished, as commands to the broker."""
         finished = self.finished
+        if not finished:  # as where something else is to be written; `_written` is of what was
+            return b""
         batch: list[tuple[int, Verdict]] = []
         while finished and len(batch) < MOST_AT_ONCE:
             batch.append(finished.popleft())

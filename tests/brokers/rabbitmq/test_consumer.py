@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import amqp
@@ -11,7 +12,7 @@ import pytest
 
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker, link
-from micro_framework.brokers.rabbitmq.consumer import CANCEL_SECONDS
+from micro_framework.brokers.rabbitmq.consumer import CANCEL_SECONDS, UNDER_WAY, Generation
 from micro_framework.brokers.rabbitmq.frames import ack_frame
 from micro_framework.testing.broker_state import VHost
 from micro_framework.testing.erlang import ErlangAdmin
@@ -311,6 +312,17 @@ def test_a_quorum_queue_has_taken_in_every_verdict_when_the_connection_closes(do
         first.settle(Verdict.ACK)
         consumer.stop(soon())
         assert browser.get("jobs", soon()) is None
+
+
+def test_what_is_written_without_verdicts_hides_nobody_of_those_that_may_be_held_back() -> None:
+    """On a duplex connection most writes are publishes."""
+    link, channel = SimpleNamespace(flush=lambda: None), SimpleNamespace(channel_id=1)
+    generation = Generation(link, channel)  # type: ignore[arg-type]
+    for tag in range(1, UNDER_WAY + 2):
+        generation.settle(tag, Verdict.ACK)
+        assert generation.take_output() == ack_frame(1, tag, False)
+        assert generation.take_output() == b""
+    assert generation.held_back_since() is not None
 
 
 def test_whether_a_queue_counts_is_not_waited_for_without_a_connection(own_node: RabbitMQNode, hurt: VHost) -> None:
