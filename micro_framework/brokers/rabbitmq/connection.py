@@ -244,11 +244,6 @@ def hand_over(channel: LinkChannel | None, content: Content) -> None:
         channel.on_return(content.method, content.header, body)
 
 
-def never() -> bool:
-    """The default of `LinkConnection.interrupted`."""
-    return False
-
-
 def nothing_to_write() -> None:
     """The default of `LinkConnection.before_sleep`."""
 
@@ -261,7 +256,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     Args:
         waker: What ends the reading thread's poll.
-        interrupted: Whether to stop waiting, asked after each wake-up; then `Interrupted` is raised.
+        interrupted: Whether to stop waiting, asked after each wake-up; then `Interrupted` is raised. None: never.
         options: As for `amqp.Connection`.
     """
 
@@ -269,13 +264,12 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
     _transport: Any
     _METHODS = {**amqp.Connection._METHODS, spec.Connection.Blocked: spec.method(spec.Connection.Blocked, "s")}
 
-    def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] = never, **options: Any) -> None:
+    def __init__(self, *, waker: Waker, interrupted: Callable[[], bool] | None = None, **options: Any) -> None:
         super().__init__(frame_handler=content_frames, **options)
         self.waker = waker
         self.interrupted = interrupted
         self.before_sleep: Callable[[], None] = nothing_to_write
         self._frames = FrameBuffer()
-        self._left_over = False  # frames that came behind an answer
         self._poller: select.poll | None = None
         self._waits_for_room = False
         self._give_up_at = inf
@@ -295,6 +289,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         **options: Any,
     ) -> Any:
         """The socket; timeouts for single reads and writes have no meaning here."""
+        self._poller = None  # it knows the socket before this one
         kind = TLSTransport if ssl else PlainTransport
         settings = {**WITHOUT_USER_TIMEOUT, **(socket_settings or {})}
         transport = kind(host, connect_timeout=connect_timeout, ssl=ssl, socket_settings=settings, **options)
@@ -348,7 +343,6 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         Returns:
             Whether it completed anything.
         """
-        self._left_over = True
         deadline = self._give_up_at if timeout is None else min(self._give_up_at, monotonic() + timeout)
         while (frame := self._frames.next()) is None:
             late = monotonic() >= deadline
@@ -359,8 +353,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
 
     def serve(self, until: float = inf) -> None:
         """Wait for input, a wake-up or a time (``time.monotonic()``), and handle every frame that has come."""
-        if self._left_over:  # behind an answer that was waited for: poll knows nothing of them
-            self._left_over = False
+        if not self._frames.empty:  # a wait for some answer may have left others: poll knows nothing of them
             self._handle_frames()
         self.poll(until)
         self._handle_frames()
@@ -390,7 +383,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
                 self.waker.clear()
         if (now := monotonic()) > self._awake_at:
             self.note_standstill(now)  # at once: what comes next may find the connection broken by it
-        if self.interrupted():
+        if self.interrupted is not None and self.interrupted():
             raise Interrupted
         if transport.broken is not None:
             raise transport.broken

@@ -230,7 +230,9 @@ class Link:
 
     def _stream_to_write(self) -> PlainTransport | TLSTransport | None:
         stream = self._writable
-        return None if stream is None or self.blocked or stream.unsent else stream
+        if stream is None or not stream.connected or self.blocked or stream.unsent:
+            return None
+        return stream
 
     def _write(self) -> bool:
         transport = self._stream_to_write()
@@ -346,7 +348,7 @@ class Link:
         self.connection = connection
         with connection.within(SETUP_SECONDS):
             self._owner.set_up(connection)
-        connection.interrupted = lambda: False
+        connection.interrupted = None  # from here on `_serve` sees that it is to stop, and closes politely
         connection.before_sleep = self._write_before_sleep
         self.frame_max = int(connection.frame_max)
         self._writable = connection.stream

@@ -270,6 +270,24 @@ def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, 
     serve_until(connection, lambda: not unwritten and confirms and confirms[-1] == 3)
 
 
+def test_what_a_poll_has_read_is_handled_before_the_next_wait(connect: Connect, amqp_uri: str) -> None:
+    connection = connect(amqp_uri)
+    channel = connection.channel(1)
+    channel.confirm_select()
+    confirms: list[int] = []
+    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
+    channel.queue_declare("q")
+    assert connection.stream is not None
+    connection.stream.send(publish_frames(1, message("q", "x"), 131_072))
+    connection.poll(time.monotonic() + SECONDS)
+    assert not confirms
+    assert not connection._frames.empty
+    handled_by_then: list[list[int]] = []
+    connection.before_sleep = lambda: handled_by_then.append(confirms.copy())
+    connection.serve(time.monotonic())
+    assert handled_by_then == [[1]]
+
+
 def test_serving_ends_at_its_deadline(connect: Connect, amqp_uri: str) -> None:
     began = time.monotonic()
     connect(amqp_uri).serve(began + 0.05)

@@ -420,6 +420,8 @@ def test_a_job_for_a_lost_connection_never_meets_the_next_one(amqp_uri: str, rab
 class Stream:
     """A full stream that has room again the moment somebody has looked, and the reader then flushes in vain."""
 
+    connected = True
+
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.reader_flushes: Callable[[], None] | None = None
@@ -448,6 +450,15 @@ class Output:
         return self.left.pop()
 
     def output_written(self) -> None: ...
+
+
+def test_nothing_is_taken_for_a_stream_that_is_closed() -> None:
+    stream, owner = Stream(), Output()
+    link = Link("publisher", "x", Endpoints(nowhere()), owner)  # type: ignore[arg-type]
+    link._writable = stream  # type: ignore[assignment]
+    stream.connected = False
+    link.flush()
+    assert (stream.sent, owner.left) == ([], [b"a publish"])
 
 
 def test_nothing_is_left_lying_when_there_is_room_again_while_a_thread_turns_away() -> None:
