@@ -68,8 +68,13 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
         text = str(body, "utf-8")
         # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in the
         # text unless the sender escaped its letters, which are all below \u0080.
-        decode = decode_with_wrappers if TYPE in text or "\\u00" in text else decode_without_wrappers
-        return decode(text)
+        scan, decode = WITH_WRAPPERS if TYPE in text or "\\u00" in text else WITHOUT_WRAPPERS
+        try:
+            value, end = scan(text, 0)  # what `decode` calls at last: C, and enough for nearly all bodies
+        except StopIteration:
+            end = -1
+        # Blanks around the value, or that there is none or more than one, are for `decode` to see.
+        return value if end == len(text) else decode(text)
     except (ValueError, RecursionError) as error:
         raise UndecodableMessage(f"expected a JSON body, got one that cannot be decoded: {error}") from error
 
@@ -174,5 +179,7 @@ ENCODERS: Mapping[JSONTypes, Callable[[Any], str]] = {
     "tagged": JSONEncoder(default=partial(encodable, TAGGED_FORMS)).encode,
     "plain": JSONEncoder(default=partial(encodable, PLAIN_FORMS)).encode,
 }
-decode_with_wrappers = JSONDecoder(object_hook=unwrapped).decode
-decode_without_wrappers = JSONDecoder().decode
+WITH_WRAPPERS, WITHOUT_WRAPPERS = (
+    (decoder.scan_once, decoder.decode)  # type: ignore[attr-defined]  # the former is not in the stubs
+    for decoder in (JSONDecoder(object_hook=unwrapped), JSONDecoder())
+)

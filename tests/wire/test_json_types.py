@@ -266,6 +266,11 @@ def test_what_is_no_json_cannot_be_decoded(body):
         loads(body)
 
 
+@pytest.mark.parametrize("text", [' {"a": 1}', '{"a": 1}\r\n', '\t{ "a" : 1 }\n'])
+def test_blanks_around_a_body_are_none_of_it(text):
+    assert loads(text.encode()) == {"a": 1}
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bodies_may_be_any_kind_of_buffer(kind):
     assert loads(kind('{"ü": "é"}'.encode())) == {"ü": "é"}
