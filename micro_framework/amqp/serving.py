@@ -390,6 +390,7 @@ class RPCListener(Entrypoint):
     def setup(self) -> None:
         """Become callable."""
         self.tracked = self.host.settings.parent_calls_tracked
+        self.retries = self.route.retries
         self.key = self.server.offer(self.route, self.host)
         if self.route.retries:
             self.server.expect_delays(self.key, self.route.expected_delays)
@@ -408,13 +409,13 @@ class RPCListener(Entrypoint):
             StrayRequest: It is for no target.
             Exception: It is no request; goes back to the caller.
         """
-        headers = item.headers
+        headers = item.properties.headers
         deadline = self.deadline(headers)
         if item.routing_key != self.key:
             raise StrayRequest(item.routing_key)
         args, kwargs = self.request(item)
         context, identity = arriving(headers, self.route, self.tracked)
-        attempt = attempt_from_headers(headers, self.route.max_retries) if self.route.retries else FIRST_ATTEMPT
+        attempt = attempt_from_headers(headers, self.route.max_retries) if self.retries else FIRST_ATTEMPT
         return Call(identity, args, kwargs, context, attempt, deadline)
 
     def deadline(self, headers: Mapping[str, Any]) -> float | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from micro_framework.brokers.port import Verdict
-from micro_framework.brokers.rabbitmq.frames import short_string_at, unpack_properties
+from micro_framework.brokers.rabbitmq.frames import short_string_at, short_string_behind, unpack_properties
 from micro_framework.wire.messages import Properties
 
 __all__ = ["RabbitMQDelivery", "Settling"]
@@ -79,8 +79,7 @@ class RabbitMQDelivery:
 
     @property
     def routing_key(self) -> str:
-        _, end = short_string_at(self._method, self._names_at)
-        return short_string_at(self._method, end)[0].decode("utf-8", "surrogateescape")
+        return short_string_behind(self._method, self._names_at).decode("utf-8", "surrogateescape")
 
     def settle(self, verdict: Verdict) -> None:
         self._channel.settle(self._tag, verdict)

@@ -45,6 +45,7 @@ __all__ = [
     "reject_frame",
     "requeue_frame",
     "short_string_at",
+    "short_string_behind",
     "unpack_confirm",
     "unpack_deliver",
     "unpack_properties",
@@ -192,6 +193,12 @@ def short_string_at(payload: bytes, at: int) -> tuple[bytes, int]:
     """The short string at an offset, and the offset behind it."""
     end = at + 1 + payload[at]
     return payload[at + 1 : end], end
+
+
+def short_string_behind(payload: bytes, at: int) -> bytes:
+    """The short string that follows the one at an offset."""
+    at += 1 + payload[at]
+    return payload[at + 1 : at + 1 + payload[at]]
 
 
 def publish_frames(channel: int, publication: Publication, frame_max: int) -> bytes:
