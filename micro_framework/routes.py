@@ -225,7 +225,7 @@ class BoundRoute:
         self.pause = 0.0
         self.pause_ends = 0.0
         self.long_calls: deque[tuple[str, float, float]] = deque(maxlen=LONG_CALLS_KEPT)
-        self.running: dict[int, tuple[str, float]] = {}  # the id of a call, and when it began, by its thread
+        self.running: dict[int, tuple[Call, float]] = {}  # a call, and when it began, by its thread
         entrypoint.route = self
 
     @property
@@ -277,7 +277,7 @@ class BoundRoute:
             self.give_up_unrun(item, crashes)
             return
         worker, began = threading.get_ident(), time.monotonic()
-        self.running[worker] = decoded.identity.call_id, began
+        self.running[worker] = decoded, began
         try:
             self.perform_as(decoded, item)
         finally:
@@ -318,12 +318,13 @@ class BoundRoute:
     def underway(self) -> Sequence[Underway]:
         """The calls that are being run at this moment, callbacks included. Thread safe."""
         now = time.monotonic()
-        return [Underway(self.label, call_id, now - began) for call_id, began in tuple(self.running.values())]
+        running = tuple(self.running.values())
+        return [Underway(self.label, call.identity.call_id, now - began) for call, began in running]
 
     def ran_during(self, began: float, ended: float) -> Sequence[Underway]:
         """The calls that ran for most of a time, ended or not; short ones are not kept. Thread safe."""
         now = time.monotonic()
-        ran = {call_id: (start, now) for call_id, start in tuple(self.running.values())}
+        ran = {call.identity.call_id: (start, now) for call, start in tuple(self.running.values())}
         ran |= {call_id: (start, end) for call_id, start, end in tuple(self.long_calls)}
         return [
             Underway(self.label, call_id, end - start)

@@ -33,7 +33,10 @@ def arriving(headers: Mapping[str, Any], route: RouteHandle, tracked: int) -> tu
         if name in headers:
             context[name] = headers[name]
     service, method = route.service, route.method
-    stack = grow_stack(parents, new_call_id(service, method, new_identifier()), tracked)
+    call_id = new_call_id(service, method, new_identifier())
+    if not parents:
+        return context, CallIdentity(service, method, (call_id,))
+    stack = grow_stack(parents, call_id, tracked)
     return context, CallIdentity(service, method, stack, origin_call_id(parents), immediate_parent_call_id(parents))
 
 

@@ -15,7 +15,7 @@ from micro_framework.backoff import attempt_from_headers, attempt_to_headers
 from micro_framework.brokers.port import Delivery, Subscription, Verdict
 from micro_framework.calls import FIRST_ATTEMPT, Attempt, Call, FailedAttempt, Outcome
 from micro_framework.entrypoints import Entrypoint
-from micro_framework.parking import Failure, first_failure_header
+from micro_framework.parking import Failure, crashes_of, first_failure_header
 from micro_framework.translators import MessageTranslator, translate
 from micro_framework.wire.naming import BROADCAST, SERVICE_POOL, SINGLETON, HandlerType, Queue, event_queue
 
@@ -116,7 +116,7 @@ class MessageListener(Entrypoint):
 
     def crashes(self, item: Delivery) -> int:
         """How many workers have died of a message, as far as known."""
-        return self.parking.crashes(item)
+        return crashes_of(item.properties.headers, redelivered=item.redelivered)
 
     def to_call(self, item: Delivery) -> Call:
         """Decode body and headers; the call's id is new, its parents' ids come from the headers.

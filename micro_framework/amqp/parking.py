@@ -82,10 +82,6 @@ class Parking:
             self.publisher.ensure(self.parked)
             self.exists_since = -math.inf
 
-    def crashes(self, item: Delivery) -> int:
-        """How many workers have died of a message, as far as known."""
-        return crashes_of(item.headers, redelivered=item.redelivered)
-
     def park(self, item: Delivery, failure: Failure) -> None:
         """Publish the message to the parked queue; acknowledge the original once the broker has confirmed that.
 
@@ -134,7 +130,7 @@ class Parking:
         if not self.consumer.counts(item.queue):
             item.settle(Verdict.REQUEUE)
             return
-        crashes = self.crashes(item)
+        crashes = crashes_of(item.headers, redelivered=item.redelivered)
         copy = copy_of(item, crash_headers(item.headers, crashes) if crashes else {})
         self.publisher.connect()
         try:
