@@ -44,7 +44,7 @@ class Channel:
 
     def receive(self) -> bytes | None:
         """Wait for one frame; None when the other end is gone, or `end` was called."""
-        while not self.received or (frame := self.take()) is None:
+        while not self.received or (frame := take_frame(self.received, HEADER)) is None:
             if not self.fill():
                 return None
         return frame
