@@ -358,6 +358,7 @@ class RabbitMQNode(ErlangAdmin):
                 [str(self.home / "sbin" / "rabbitmq-server")], "server", self._environment(notify_path)
             )
             self._wait_until_ready(self.process, notify, timeout)
+        self.answer_at(str(self.folder / "ask.sock"))
 
     def _start_epmd(self) -> None:
         if self.beside is not None or (self.epmd is not None and self.epmd.poll() is None):
