@@ -40,6 +40,8 @@ from micro_framework.testing.erlang import ErlangAdmin, clean_environment, find_
 __all__ = ["RabbitMQNode", "Watchdog", "free_port"]
 
 LOOPBACK = "127.0.0.1"
+LONGEST_SOCKET_PATH = 100
+"""Bytes of a Unix socket's path: Linux takes 107, others a few less."""
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 START_ATTEMPTS = 3
@@ -358,7 +360,9 @@ class RabbitMQNode(ErlangAdmin):
                 [str(self.home / "sbin" / "rabbitmq-server")], "server", self._environment(notify_path)
             )
             self._wait_until_ready(self.process, notify, timeout)
-        self.answer_at(str(self.folder / "ask.sock"))
+        questions = str(self.folder / "ask.sock")
+        if len(questions.encode()) <= LONGEST_SOCKET_PATH:
+            self.answer_at(questions)
 
     def _start_epmd(self) -> None:
         if self.beside is not None or (self.epmd is not None and self.epmd.poll() is None):
