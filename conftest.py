@@ -12,6 +12,7 @@ import contextlib
 import gc
 import json
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -30,6 +31,8 @@ from micro_framework.testing.rabbitmq import RabbitMQNode
 NODE_START_SECONDS = 90
 THREAD_END_SECONDS = 5.0
 SOAK_TIMEOUT_SECONDS = 1800
+MEMORY_FILES = "/dev/shm"
+NEEDED_MEMORY_BYTES = 2 * 1024**3  # a hundred times what a run's node was seen to write
 OWN_THREAD_PREFIX = "mf-"
 
 broker_key = pytest.StashKey["SharedBroker"]()
@@ -61,7 +64,7 @@ class SharedBroker:
     def _answer(self) -> dict[str, Any]:
         try:
             if self.node is None:
-                self.node = RabbitMQNode()
+                self.node = RabbitMQNode(files_in=folder_in_memory())
             return dict(self.node.start().settings())
         except Exception as error:  # noqa: BLE001 -- the asking test reports it
             return {"error": f"{type(error).__name__}: {error}"}
@@ -76,6 +79,14 @@ class SharedBroker:
         if self.node is not None:
             self.node.close()
         self.folder.cleanup()
+
+
+def folder_in_memory() -> str | None:
+    """Where files need no disk, if there is room enough: for the shared node, which no test kills or restarts."""
+    with contextlib.suppress(OSError):
+        if os.access(MEMORY_FILES, os.W_OK) and shutil.disk_usage(MEMORY_FILES).free >= NEEDED_MEMORY_BYTES:
+            return MEMORY_FILES
+    return None
 
 
 def ask_for_broker(path: str) -> ErlangAdmin:

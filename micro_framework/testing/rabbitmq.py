@@ -135,6 +135,8 @@ class RabbitMQNode(ErlangAdmin):
         scheduler_threads: Threads of the Erlang machine; None leaves it to Erlang.
         beside: A running node whose cluster this one joins when it starts for the first time, and belongs to from then
             on. It uses that node's epmd, so close it first.
+        files_in: Where the folder of all its files is made; None: where temporary files belong. In memory
+            (`/dev/shm`), where nothing is waited for that is written, a virtual host costs half of the time.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class RabbitMQNode(ErlangAdmin):
         plugins: Sequence[str] = (),
         scheduler_threads: int | None = None,
         beside: "RabbitMQNode | None" = None,
+        files_in: str | None = None,
     ) -> None:
         cookie = secrets.token_hex(8) if beside is None else beside.cookie
         super().__init__(free_port(), free_port(), cookie, LOOPBACK)
@@ -155,7 +158,7 @@ class RabbitMQNode(ErlangAdmin):
         self.epmd_port: int = free_port() if beside is None else beside.epmd_port
         self.process: subprocess.Popen[bytes] | None = None
         self.epmd: subprocess.Popen[bytes] | None = None
-        self.folder = Path(tempfile.mkdtemp(prefix="mf-rabbitmq-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="mf-rabbitmq-", dir=files_in))
         self.watchdog = Watchdog(self.folder)
         self._lay_out_folder()
 

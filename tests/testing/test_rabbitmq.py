@@ -176,6 +176,13 @@ def test_nothing_is_left_when_the_owner_is_killed() -> None:
     assert becomes(lambda: not Path(folder).exists())
 
 
+def test_the_folder_is_made_where_it_is_told(tmp_path: Path) -> None:
+    node = RabbitMQNode(files_in=str(tmp_path))
+    assert list(tmp_path.iterdir()) == [node.folder]
+    node.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_watchdog_only_touches_its_folder(tmp_path: Path) -> None:
     folder, neighbour = tmp_path / "node", tmp_path / "neighbour"
     folder.mkdir()
