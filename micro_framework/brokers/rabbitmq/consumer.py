@@ -201,7 +201,9 @@ class RabbitMQConsumer(LinkedDoor):
             return
         seconds = min(max(TAKEN_IN_SECONDS, TAKEN_IN_WRITES * self._cancelled_within), MOST_TAKEN_IN_SECONDS)
         until = min(since + seconds, deadline)
-        queues = [self._by_tag[tag].queue.name for tag in list(self._delivered)]
+        # What is deleted by now needs no verdicts, and to ask for its type would declare it again.
+        subscriptions = [self._by_tag[tag] for tag in list(self._delivered)]
+        queues = [each.queue.name for each in subscriptions if not each.delete_at_stop]
         if any(monotonic() < until and self.counts(queue, deadline) for queue in queues):
             sleep(max(0.0, until - monotonic()))
 
