@@ -256,8 +256,9 @@ class Consumer(Door, Protocol):
     def cancel(self, deadline: float) -> None:
         """Stop receiving: cancel every consumer and wait until the broker has agreed.
 
-        After it returned no callback runs any more; what was delivered can still be settled. Idempotent, and safe
-        while disconnected.
+        What has come by then and no callback has seen goes back to its queue; where the queue would count that
+        (`counts`), the callback still gets it. After it returned no callback runs any more; what was delivered can
+        still be settled. Idempotent, and safe while disconnected.
         """
 
     def counts(self, queue: str, deadline: float) -> bool:

@@ -141,7 +141,7 @@ class RabbitMQConsumer(LinkedDoor):
         self._types: dict[str, Holding] = {}  # by the name of a queue, as far as they were asked for
         self._away: set[bytes] = set()  # whose queue is on a node that is down
         self._generation: Generation | None = None
-        self._unseen: list[int] = []
+        self._unseen: list[tuple[bytes, RabbitMQDelivery]] = []  # received since `cancel`, by its consumer's tag
         self._delivered: set[bytes] = set()  # tags of the consumers that have received something
         self._cancelled = False
         self._cancelled_within = 0.0  # seconds
@@ -180,11 +180,10 @@ class RabbitMQConsumer(LinkedDoor):
         return self._types.get(queue) is Holding.QUORUM
 
     def cancel(self, deadline: float) -> None:
-        """Stop receiving; what no callback has seen yet goes back to its queue."""
-        if not self._cancelled:
-            self._cancelled = True
+        """Stop receiving; what no callback has seen yet goes back to its queue, unless that would be counted."""
+        self._cancelled = True
         began = monotonic()
-        self._link.call(self._cancel_consumers, deadline)
+        self._link.call(lambda: self._cancel_consumers(deadline), deadline)
         self._cancelled_within = monotonic() - began
 
     def stop(self, deadline: float) -> None:
@@ -326,14 +325,17 @@ class RabbitMQConsumer(LinkedDoor):
         if generation is None:
             return
         consumer_tag, tag, redelivered, names_at = unpack_deliver(method)
-        if self._cancelled:
-            self._unseen.append(tag)
-            return
         self._delivered.add(consumer_tag)
         subscription = self._by_tag[consumer_tag]
         delivery = RabbitMQDelivery(
             generation, tag, redelivered, subscription.queue.name, method, names_at, header, body
         )
+        if self._cancelled:
+            self._unseen.append((consumer_tag, delivery))
+        else:
+            self._hand_over(subscription, delivery)
+
+    def _hand_over(self, subscription: Subscription, delivery: RabbitMQDelivery) -> None:
         try:
             subscription.on_message(delivery)
         except Exception:  # it must not raise; if it does, the others still get theirs
@@ -434,7 +436,7 @@ class RabbitMQConsumer(LinkedDoor):
         except (TimeoutError, amqp.AMQPError) as error:  # it expires, or stays behind: no reason not to stop
             logger.warning("%s: its queues could not be deleted: %s", self._link.title, readable(error))
 
-    def _cancel_consumers(self) -> None:
+    def _cancel_consumers(self, deadline: float) -> None:
         generation = self._generation
         if generation is None or not generation.alive:
             return
@@ -447,6 +449,14 @@ class RabbitMQConsumer(LinkedDoor):
             # A broker that does not answer delivers nothing either. The connection stays: running calls may still be
             # acknowledged on it.
             logger.warning("%s: the broker did not agree to end the consumers in time", self._link.title)
+        self._give_back_unseen(deadline)
+
+    def _give_back_unseen(self, deadline: float) -> None:
+        """A queue that counts what comes back is to count deaths alone, so its callback has to send it once more."""
         unseen, self._unseen = self._unseen, []
-        for number in unseen:
-            generation.settle(number, Verdict.REQUEUE)
+        for tag, delivery in unseen:
+            subscription = self._by_tag[tag]
+            if not subscription.delete_at_stop and self.counts(delivery.queue, deadline):
+                self._hand_over(subscription, delivery)
+            else:
+                delivery.settle(Verdict.REQUEUE)

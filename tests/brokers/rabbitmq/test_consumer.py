@@ -216,6 +216,36 @@ def test_what_arrives_while_cancelling_goes_back(doors: Doors, rabbit: VHost) ->
     assert rabbit.depth("jobs") == len(sent) - seen
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_was_received_while_cancelling_is_not_counted_as_come_back(doors: Doors, queue_type: str) -> None:
+    jobs, inbox, may_go_on = queue("jobs", arguments={"x-queue-type": queue_type}), Inbox(), threading.Event()
+
+    def take(delivery: Delivery) -> None:
+        inbox.take(delivery)
+        assert may_go_on.wait(SECONDS)
+
+    doors.declare(jobs)
+    doors.send(*[message("jobs", str(number)) for number in range(10)])
+    consumer = doors.consumer(Subscription(jobs, 10, take))
+    first = inbox.next()
+    cancelling = threading.Thread(target=consumer.cancel, args=[soon()])
+    cancelling.start()
+    while consumer.ready:
+        time.sleep(0.001)
+    may_go_on.set()
+    cancelling.join(SECONDS)
+    seen = [first, *inbox.several(inbox.deliveries.qsize())]
+    assert (len(seen) > 1) == (queue_type == "quorum")
+    for delivery in seen:
+        delivery.settle(Verdict.ACK)
+    consumer.stop(soon())
+    again, _ = doors.consuming(jobs)
+    left = again.several(10 - len(seen))
+    assert [delivery.body for delivery in left] == [b"%d" % number for number in range(len(seen), 10)]
+    assert not any("x-delivery-count" in delivery.headers for delivery in left)
+    assert doors.browser().get("jobs", soon()) is None
+
+
 def test_cancel_without_a_broker_returns_and_holds_when_it_is_back(own_node: RabbitMQNode, hurt_doors: Doors) -> None:
     diary, inbox = Diary(), Inbox(Verdict.ACK)
     consumer = hurt_doors.consumer(Subscription(JOBS, 10, inbox.take), events=diary.events)
