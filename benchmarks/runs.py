@@ -346,7 +346,8 @@ def sizing_messages(cell: Cell) -> int:
     """How many messages the first run of a contestant gets, which only finds out how fast it is."""
     if cell.work == "compute":
         return SIZING_COMPUTED
-    return min(SIZING_MESSAGES, max(8, SIZING_BYTES // max(cell.size, 1)))
+    # Several rounds of all workers: what is received before the first is handled says nothing of the rate.
+    return min(SIZING_MESSAGES, max(6 * cell.workers, SIZING_BYTES // max(cell.size, 1)))
 
 
 def work_order(work: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from typing import Any, Protocol
 from micro_framework.exceptions import BrokerError
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Exchange, Queue
+from micro_framework.wire.records import record
 
 __all__ = [
     "Broker",
@@ -127,7 +128,7 @@ class Subscription:
     delete_at_stop: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Publication:
     """One message to publish.
 

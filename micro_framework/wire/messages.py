@@ -5,11 +5,12 @@ content type's business (`micro_framework.wire.json_types` for JSON).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from micro_framework.exceptions import IncorrectSignature, MalformedRequest, WireError
 from micro_framework.wire.errors import ErrorRecord, error_object, parse_error
+from micro_framework.wire.records import record
 
 __all__ = [
     "JSON_CONTENT_TYPE",
@@ -38,7 +39,7 @@ PERSISTENT = 2
 """Delivery mode of messages that are written to disk where the queue is durable; Nameko's default."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Properties:
     """The properties of a message, by their AMQP names; None means that the property is absent.
 

@@ -9,7 +9,7 @@ run, and later tags never wait for it.
 (406, unknown delivery tag; RabbitMQ 3.10 to 4.3). So the run ends at its highest newly acknowledged tag.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from micro_framework.brokers.port import Verdict
@@ -38,12 +38,16 @@ class Acknowledgements:
         self._lowest = 1
         self._settled: set[int] = set()  # above the lowest unsettled one
 
-    def settle(self, verdicts: Iterable[tuple[int, Verdict]]) -> list[Command]:
+    def settle(self, verdicts: Sequence[tuple[int, Verdict]]) -> list[Command]:
         """The commands for verdicts that came in; the first verdict about a tag wins, also over calls.
 
         Args:
             verdicts: Pairs of delivery tag and verdict, in any order.
         """
+        if len(verdicts) == 1 and not self._settled and verdicts[0][0] == self._lowest:  # one after the other
+            tag, verdict = verdicts[0]
+            self._lowest += 1
+            return [Command(verdict, tag)]
         commands: list[Command] = []
         acked: list[int] = []
         for tag, verdict in verdicts:

@@ -8,6 +8,7 @@ letters of types: RabbitMQ's errata of it.
 
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -17,11 +18,11 @@ __all__ = ["pack_table", "unpack_table"]
 
 TEXT, LIST, INT, LONG, RABBITMQ_LONG = b"SAILl"
 """The letters of types. py-amqp writes a long as the former and reads both; RabbitMQ sends the latter."""
+WITH_SIZE, LONGS = (TEXT, LIST), (RABBITMQ_LONG, LONG)
 SIZED, SMALL, LARGE = Struct(">BI"), Struct(">Bi"), Struct(">Bq")
 """The letter with the size of a text or a list behind it, or with a number."""
 MOST_SMALL = 2**31 - 1
 LENGTH = Struct(">I")
-MOST_KEY = 255
 EMPTY = bytes(LENGTH.size)
 
 
@@ -32,6 +33,8 @@ def pack_table(table: Mapping[str, Any]) -> bytes:
         FrameSyntaxError: It holds what AMQP has no type for.
         Exception: What else py-amqp raises where something does not fit.
     """
+    if not table:
+        return EMPTY
     quick = packed_plain(table)
     if quick is not None:
         return quick
@@ -59,24 +62,27 @@ def packed_plain(table: Mapping[str, Any]) -> bytes | None:
     parts: list[bytes] = []
     try:
         for key, value in table.items():
-            name = key.encode("utf-8", "surrogatepass")
-            if len(name) > MOST_KEY:
-                return None
-            parts += (bytes((len(name),)), name)
             if type(value) is str:
                 raw = value.encode("utf-8", "surrogatepass")
-                parts += (SIZED.pack(TEXT, len(raw)), raw)
+                parts += (packed_key(key), SIZED.pack(TEXT, len(raw)), raw)
             elif type(value) is list and (packed := packed_list(value)) is not None:
-                parts += (SIZED.pack(LIST, len(packed)), packed)
+                parts += (packed_key(key), SIZED.pack(LIST, len(packed)), packed)
             elif type(value) is int:
                 small = -MOST_SMALL <= value <= MOST_SMALL
-                parts.append(SMALL.pack(INT, value) if small else LARGE.pack(LONG, value))
+                parts += (packed_key(key), SMALL.pack(INT, value) if small else LARGE.pack(LONG, value))
             else:
                 return None
-    except (AttributeError, UnicodeError, struct.error):  # py-amqp says what is wrong
+    except (AttributeError, ValueError, struct.error):  # py-amqp says what is wrong
         return None
     content = b"".join(parts)
     return LENGTH.pack(len(content)) + content
+
+
+@lru_cache(maxsize=256)
+def packed_key(key: str) -> bytes:
+    """A name in a table; a service has few of them. Raises ValueError where it is too long."""
+    name = key.encode("utf-8", "surrogatepass")
+    return bytes((len(name),)) + name
 
 
 def packed_list(texts: list[Any]) -> bytes | None:
@@ -100,13 +106,14 @@ def plain_in(data: bytes, at: int) -> tuple[dict[str, Any], int] | None:
             value_at = at + 1 + data[at]
             name = data[at + 1 : value_at].decode("utf-8", "surrogatepass")
             kind = data[value_at]
-            if kind in (TEXT, LIST):
+            if kind in WITH_SIZE:
                 start = value_at + SIZED.size
                 at = start + SIZED.unpack_from(data, value_at)[1]
                 value = data[start:at].decode("utf-8", "surrogatepass") if kind == TEXT else list_in(data, start, at)
-            elif kind in (INT, LONG, RABBITMQ_LONG):
-                number = SMALL if kind == INT else LARGE
-                at, value = value_at + number.size, number.unpack_from(data, value_at)[1]
+            elif kind in LONGS:
+                at, value = value_at + LARGE.size, LARGE.unpack_from(data, value_at)[1]
+            elif kind == INT:
+                at, value = value_at + SMALL.size, SMALL.unpack_from(data, value_at)[1]
             else:
                 return None
             if value is None:
