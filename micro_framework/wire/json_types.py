@@ -29,6 +29,9 @@ Forms: TypeAlias = Mapping[type, Callable[[Any], Any]]
 TYPE = "__type__"
 VALUE = "__value__"
 
+LONG_TEXT, FEW_DICTS = 10_000, 16
+"""Characters, and dicts that are looked at in less time than it takes to search that many characters."""
+
 
 def dumps(value: Any, types: JSONTypes = "tagged") -> bytes:
     """Encode a value as a peer with the given kind of kombu would.
@@ -66,9 +69,7 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
     """
     try:
         text = str(body, "utf-8")
-        # Looking at every dict takes longer than decoding a body that has no wrappers. A wrapper's key shows in the
-        # text unless the sender escaped its letters, which are all below \u0080.
-        scan, decode = WITH_WRAPPERS if TYPE in text or "\\u00" in text else WITHOUT_WRAPPERS
+        scan, decode = WITH_WRAPPERS if may_hold_wrappers(text) else WITHOUT_WRAPPERS
         try:
             value, end = scan(text, 0)  # what `decode` calls at last: C, and enough for nearly all bodies
         except StopIteration:
@@ -77,6 +78,26 @@ def loads(body: bytes | bytearray | memoryview) -> Any:
         return value if end == len(text) else decode(text)
     except (ValueError, RecursionError) as error:
         raise UndecodableMessage(f"expected a JSON body, got one that cannot be decoded: {error}") from error
+
+
+def may_hold_wrappers(text: str) -> bool:
+    """Whether every dict has to be looked at, which takes longer than to decode a body that has no wrappers.
+
+    A wrapper's key shows in the text unless the sender escaped its letters, which are all below \u0080. Where a long
+    text has few dicts, to search it would take longer than to look at them.
+    """
+    if len(text) > LONG_TEXT and has_few_dicts(text):
+        return True
+    return TYPE in text or ("\\" in text and "\\u00" in text)
+
+
+def has_few_dicts(text: str) -> bool:
+    at = -1
+    for _ in range(FEW_DICTS + 1):
+        at = text.find("{", at + 1)  # of a single character: at the speed of memory
+        if at < 0:
+            return True
+    return False
 
 
 def wrapped(name: str, value: Any) -> dict[str, Any]:

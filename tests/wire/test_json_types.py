@@ -9,7 +9,7 @@ import kombu.serialization
 import pytest
 
 from micro_framework.exceptions import UndecodableMessage
-from micro_framework.wire.json_types import dumps, loads
+from micro_framework.wire.json_types import FEW_DICTS, LONG_TEXT, dumps, loads
 from tests.wire.golden import all_messages, body_of
 
 UTC_PLUS_2 = timezone(timedelta(hours=2))
@@ -232,6 +232,14 @@ def test_what_is_no_known_wrapper_stays_a_dict(text):
 )
 def test_wrappers_are_read_in_the_spellings_that_kombu_reads(text, value):
     assert loads(text.encode()) == read_by_kombu(text.encode()) == value
+
+
+@pytest.mark.parametrize("dicts", [FEW_DICTS - 2, FEW_DICTS - 1, FEW_DICTS, 10 * FEW_DICTS])
+@pytest.mark.parametrize("key", ["__type__", r"__t\u0079pe__", r"\\u0079"])
+def test_wrappers_are_found_in_long_texts_however_many_dicts_are_in_them(dicts, key):
+    wrapper = f'{{{{"{key}": "decimal", "__value__": "1.5"}}}}'
+    text = f'["{LONG_TEXT * "x"}", {"{}, " * dicts}{wrapper}]'
+    assert loads(text.encode()) == read_by_kombu(text.encode())
 
 
 @pytest.mark.parametrize(

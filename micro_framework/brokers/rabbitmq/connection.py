@@ -173,7 +173,7 @@ class Content:
         self.method = method
         self.header = b""
         self.missing = 0
-        self.parts: list[bytes] = []
+        self.parts: list[bytes | memoryview] = []
 
 
 def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) -> Callable[[Any], bool]:
@@ -212,7 +212,7 @@ def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) 
             on_method(number, (payload[0] << 8 | payload[1], payload[2] << 8 | payload[3]), payload, None)
         return True
 
-    def on_content_frame(kind: int, number: int, payload: bytes) -> bool:
+    def on_content_frame(kind: int, number: int, payload: Any) -> bool:
         content = unfinished.get(number)
         if content is None:
             raise UnexpectedFrame(f"the broker sent content on channel {number} without a method before it")
@@ -234,8 +234,7 @@ def content_frames(connection: "LinkConnection", on_method: Callable[..., Any]) 
 def hand_over(channel: LinkChannel | None, content: Content) -> None:
     if channel is None:
         return
-    parts = content.parts
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
+    body = b"".join(content.parts)
     if content.method[:4] == DELIVER:
         channel.on_deliver(content.method, content.header, body)
     elif content.method[:4] == GET_OK:

@@ -109,7 +109,8 @@ class FrameBuffer:
         """The next complete frame as (type, channel, payload), None if there is none yet.
 
         A ``basic.deliver`` whose content has come as a whole, in one body frame, is returned together with that: its
-        type is `DELIVERY`, its payload those of the three frames.
+        type is `DELIVERY`, its payload those of the three frames. The payload of any other body frame is a view: there
+        are more of that body to come, with which it will be put together.
 
         Raises:
             ValueError: The bytes are no frame.
@@ -125,6 +126,9 @@ class FrameBuffer:
         if data[end] != 0xCE:
             raise ValueError(f"expected the end of a frame (0xce), got {data[end]:#04x}")
         self._at = end + 1
+        if kind == CONTENT_BODY:
+            self.empty = self._at == len(data)
+            return kind, channel, memoryview(data)[start:end]
         method = data[start:end]
         content = self._content(end + 1) if kind == METHOD and method.startswith(DELIVER) else None
         self.empty = self._at == len(data)

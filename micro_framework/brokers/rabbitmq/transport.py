@@ -20,7 +20,8 @@ from amqp.transport import SSLTransport, TCPTransport
 
 __all__ = ["PlainTransport", "TLSTransport", "ignore_wake"]
 
-READ_SIZE = 65536
+READ_SIZE, LARGE_READ_SIZE = 65536, 1_048_576
+"""Bytes at once; the latter where the former do not do, for every read of a large body has what was left copied."""
 NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -33,6 +34,7 @@ class SharedStream:
 
     sock: Any
     connected: bool
+    read_size = READ_SIZE
     wake_reader: Callable[[], None] = staticmethod(ignore_wake)
 
     def prepare(self) -> None:
@@ -80,6 +82,7 @@ class SharedStream:
         if not data:
             raise ConnectionResetError("the broker closed the connection without a word")
         self.last_received = monotonic()
+        self.read_size = READ_SIZE if len(data) < READ_SIZE else LARGE_READ_SIZE
         return data
 
     # What py-amqp calls.
@@ -120,7 +123,7 @@ class PlainTransport(SharedStream, TCPTransport):  # type: ignore[misc]  # py-am
             OSError: The connection broke.
         """
         try:
-            return self.received(self.sock.recv(READ_SIZE))
+            return self.received(self.sock.recv(self.read_size))
         except NOT_NOW:
             return b""
 
@@ -146,6 +149,6 @@ class TLSTransport(SharedStream, SSLTransport):  # type: ignore[misc]  # py-amqp
         """
         try:
             with self.io_lock:
-                return self.received(self.sock.recv(READ_SIZE))
+                return self.received(self.sock.recv(self.read_size))
         except NOT_NOW:
             return b""

@@ -12,7 +12,7 @@ import pytest
 
 from micro_framework.brokers.port import Subscription, Verdict
 from micro_framework.brokers.rabbitmq import RabbitMQBroker
-from micro_framework.brokers.rabbitmq.transport import PlainTransport
+from micro_framework.brokers.rabbitmq.transport import READ_SIZE, PlainTransport
 from micro_framework.testing.rabbitmq import RabbitMQNode, free_port
 from tests.brokers.probes import SECONDS, Diary, Doors, Inbox, message, queue, soon
 
@@ -46,6 +46,16 @@ def test_a_write_never_waits_for_a_peer_that_does_not_read(pair: tuple[PlainTran
         transport.push()
     assert received == b"".join(bytes([number]) * 1_000_000 for number in range(8))
     assert not transport.unsent
+
+
+def test_more_is_read_at_once_as_long_as_much_is_there(pair: tuple[PlainTransport, socket.socket]) -> None:
+    transport, other = pair
+    other.sendall(bytes(3 * READ_SIZE))
+    assert [len(transport.receive()) for _ in range(2)] == [READ_SIZE, 2 * READ_SIZE]
+    other.sendall(b"little")
+    assert transport.receive() == b"little"
+    other.sendall(bytes(READ_SIZE + 1))
+    assert len(transport.receive()) == READ_SIZE, "memory for much is asked for only where there is much"
 
 
 def test_writers_never_mix_their_bytes(pair: tuple[PlainTransport, socket.socket]) -> None:
