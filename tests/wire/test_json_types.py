@@ -237,7 +237,7 @@ def test_wrappers_are_read_in_the_spellings_that_kombu_reads(text, value):
 @pytest.mark.parametrize("dicts", [FEW_DICTS - 2, FEW_DICTS - 1, FEW_DICTS, 10 * FEW_DICTS])
 @pytest.mark.parametrize("key", ["__type__", r"__t\u0079pe__", r"\\u0079"])
 def test_wrappers_are_found_in_long_texts_however_many_dicts_are_in_them(dicts, key):
-    wrapper = f'{{{{"{key}": "decimal", "__value__": "1.5"}}}}'
+    wrapper = f'{{"{key}": "decimal", "__value__": "1.5"}}'
     text = f'["{LONG_TEXT * "x"}", {"{}, " * dicts}{wrapper}]'
     assert loads(text.encode()) == read_by_kombu(text.encode())
 
