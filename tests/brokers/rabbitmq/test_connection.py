@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import amqp
 import pytest
 
-from micro_framework.brokers.rabbitmq.connection import Interrupted, LinkConnection, Waker
+from micro_framework.brokers.rabbitmq.connection import Interrupted, LinkChannel, LinkConnection, Waker
 from micro_framework.brokers.rabbitmq.endpoints import Endpoints
 from micro_framework.brokers.rabbitmq.frames import publish_frames
 from micro_framework.testing.broker_state import VHost
@@ -47,6 +47,15 @@ def serve_until(connection: LinkConnection, done: Callable[[], object]) -> None:
             connection.blocking_read()
 
 
+def confirms_on(channel: LinkChannel) -> list[int]:
+    """Have a channel confirm what is published to a queue ``q``; the tags that it has confirmed."""
+    channel.confirm_select()
+    tags: list[int] = []
+    channel.on_confirm = lambda tag, multiple, confirmed: tags.append(tag)
+    channel.queue_declare("q")
+    return tags
+
+
 # Trap a: nothing that writes may read.
 
 
@@ -55,10 +64,7 @@ def test_publishing_reads_nothing_although_blocked_was_negotiated(connect: Conne
     connection = connect(amqp_uri)
     assert connection.server_capabilities["connection.blocked"]
     channel = connection.channel(1)
-    channel.confirm_select()
-    confirms: list[int] = []
-    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
-    channel.queue_declare("q")
+    confirms = confirms_on(channel)
     assert connection.stream is not None
     for _ in range(20):
         connection.stream.send(publish_frames(1, message("q", "x"), 131_072))
@@ -139,10 +145,7 @@ def test_a_closed_channel_is_not_opened_again_behind_its_owners_back(connect: Co
     assert not channel.is_open
     assert other.is_open
     again = connection.channel(1)
-    again.confirm_select()
-    tags: list[int] = []
-    again.on_confirm = lambda tag, multiple, confirmed: tags.append(tag)
-    again.queue_declare("q")
+    tags = confirms_on(again)
     connection.stream.send(publish_frames(1, message("q"), 131_072))
     serve_until(connection, lambda: tags)
     assert tags == [1]
@@ -258,10 +261,7 @@ def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, 
     """A publish that is left unwritten until then is confirmed, whatever the thread waits for."""
     connection = connect(amqp_uri)
     channel = connection.channel(1)
-    channel.queue_declare("q")
-    channel.confirm_select()
-    confirms: list[int] = []
-    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
+    confirms = confirms_on(channel)
     stream, unwritten = connection.stream, [publish_frames(1, message("q"), 131_072) for _ in range(3)]
     assert stream is not None
     connection.before_sleep = lambda: stream.send(unwritten.pop()) if unwritten else None
@@ -273,10 +273,7 @@ def test_the_owner_may_write_before_every_poll(connect: Connect, amqp_uri: str, 
 def test_what_a_poll_has_read_is_handled_before_the_next_wait(connect: Connect, amqp_uri: str) -> None:
     connection = connect(amqp_uri)
     channel = connection.channel(1)
-    channel.confirm_select()
-    confirms: list[int] = []
-    channel.on_confirm = lambda tag, multiple, confirmed: confirms.append(tag)
-    channel.queue_declare("q")
+    confirms = confirms_on(channel)
     assert connection.stream is not None
     connection.stream.send(publish_frames(1, message("q", "x"), 131_072))
     connection.poll(time.monotonic() + SECONDS)
