@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks.plan import Contestant
-from benchmarks.runs import Contest, ContestantProcess, Void, faults, is_drained, started, wait_until
+from benchmarks.runs import Contest, Void, faults, is_drained, started
 
 __all__ = ["FIGURES", "Life", "measure_life"]
 
@@ -68,12 +68,12 @@ def first_process(contest: Contest, contestant: Contestant) -> tuple[float, floa
         identities = side.fill(template, 1)
         begin = time.monotonic()
         with started(contestant, order(vhost.uri)) as process:
-            wait_recorded(process, 1, START_SECONDS)
+            process.wait_recorded(1, START_SECONDS)
             start = process.record()["times"][0] - begin
             time.sleep(IDLE_SECONDS)
             idle = memory(process.process)
             identities += side.publish(template, LOAD_MESSAGES)
-            wait_recorded(process, len(identities), LOAD_SECONDS)
+            process.wait_recorded(len(identities), LOAD_SECONDS)
             settled = is_drained(vhost, contestant.source.queue)
             loaded, handled = memory(process.process), process.record()["ids"]
         left = vhost.depth(contestant.source.queue)
@@ -87,7 +87,7 @@ def second_process(contest: Contest, contestant: Contestant) -> float:
     with contest.virtual_host(contestant.source) as (vhost, side):
         identities = side.fill(template, 1)
         with started(contestant, {**order(vhost.uri), "pause": LAST_PAUSE}) as process:
-            wait_recorded(process, 1, START_SECONDS)
+            process.wait_recorded(1, START_SECONDS)
             identities += side.publish(template, 1)
             time.sleep(LAST_PAUSE / 2)  # so that the call is under way
             told = time.monotonic()
@@ -105,10 +105,6 @@ def second_process(contest: Contest, contestant: Contestant) -> float:
 
 def order(uri: str) -> dict[str, Any]:
     return {"role": "consume", "workers": WORKERS, "warmup": 0, "measured": 0, "uri": uri}
-
-
-def wait_recorded(process: ContestantProcess, messages: int, seconds: float) -> None:
-    wait_until(lambda: process.recorded() >= messages, seconds, f"{process.contestant.name} to handle {messages}")
 
 
 def memory(process: "subprocess.Popen[bytes]") -> float:

@@ -114,7 +114,7 @@ CONTESTANTS = {
     for contestant in (
         Contestant(OWN, "own_service.py"),
         Contestant(OWN_METRICS, "own_service.py", options={"metrics": True}),
-        Contestant(OWN_SINGLE, "own_service.py", options={"workers": 1, "prefetch": 2}),
+        Contestant(OWN_SINGLE, "own_processes.py", options={"workers": 1}, together=True),
         *(
             Contestant(name, "own_processes.py", options=options, together=True)
             for name, options in zip(

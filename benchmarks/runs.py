@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.contestants.tally import Recorded
 from benchmarks.contestants.work import burn
 from benchmarks.plan import COMPUTE_MILLISECONDS, CONTESTANTS, CORES, OWN, PAUSE, SERVER_WORKERS, Cell, Contestant
 from benchmarks.queues import EVENTS, BrokerSide, Source, Template
@@ -34,6 +35,7 @@ START_SECONDS = 20.0
 RUN_SECONDS = 60.0
 DRAIN_SECONDS = 10.0
 POLL_SECONDS = 0.02
+RECORD_POLL_SECONDS = 0.1
 SIZING_MESSAGES = 2000
 SIZING_BYTES = 20_000_000
 SIZING_COMPUTED = 200
@@ -237,6 +239,7 @@ class ContestantProcess:
         self.process = process
         self.folder = folder
         self.report_path, self.record_path = folder / "report", folder / "record"
+        self.noted = Recorded(self.record_path)
 
     def wait_done(self, messages: int = 0) -> None:
         """Wait until it has handled its last message, or published its last event.
@@ -245,24 +248,29 @@ class ContestantProcess:
             messages: How many it has to handle, if several processes do.
         """
         if self.contestant.together:
-            wait_until(lambda: self.recorded() >= messages, RUN_SECONDS, f"{self.contestant.name} to finish")
+            self.wait_recorded(messages, RUN_SECONDS)
         else:
             done = Path(f"{self.report_path}.done")
             wait_until(lambda: self.look_for(done), RUN_SECONDS, f"{self.contestant.name} to finish")
 
+    def wait_recorded(self, messages: int, seconds: float) -> None:
+        """Wait until its processes have handled so many messages; seldom, for when they did is in their record.
+
+        Raises:
+            Void: They did not in time, or will never.
+        """
+        what = f"{self.contestant.name} to handle {messages}"
+        wait_until(lambda: self.recorded() >= messages, seconds, what, RECORD_POLL_SECONDS)
+
     def recorded(self) -> int:
         """How many messages its processes have handled."""
-        return self.record_path.read_bytes().count(b"\n") if self.look_for(self.record_path) else 0
+        return len(self.noted.look()) if self.look_for(self.record_path) else 0
 
     def record(self) -> dict[str, Any]:
         """What its processes have handled, when, and with how much CPU time, in the order of time."""
-        lines = [line.split() for line in self.record_path.read_text().splitlines()]
-        lines.sort(key=lambda line: float(line[1]))
-        return {
-            "ids": [identity for identity, _, _ in lines],
-            "times": [float(at) for _, at, _ in lines],
-            "work": [float(seconds) for _, _, seconds in lines],
-        }
+        entries = sorted(self.noted.look(), key=lambda entry: entry[1])
+        identities, times, work = zip(*entries, strict=True) if entries else ((), (), ())
+        return {"ids": list(identities), "times": list(times), "work": list(work)}
 
     def ask_for_report(self) -> dict[str, Any]:
         """Have it write its report."""
@@ -300,6 +308,7 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
         folder = Path(name)
         whole = {"size": 0, **order, **contestant.options, "report": str(folder / "report")}
         if contestant.together:
+            (folder / "record").mkdir()
             whole["record"] = str(folder / "record")
         command = [contestant.python, str(contestant.path), json.dumps(whole)]
         variables = {key: value for key, value in os.environ.items() if key not in DROPPED}
@@ -311,10 +320,12 @@ def started(contestant: Contestant, order: dict[str, Any]) -> Iterator[Contestan
                 stdout=output,
                 stderr=output,
             )
+        running = ContestantProcess(contestant, process, folder)
         try:
-            yield ContestantProcess(contestant, process, folder)
+            yield running
         finally:
             end(process)
+            running.noted.close()
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -384,8 +395,8 @@ def faults(sent: list[str], handled: list[str], left: int) -> str:
     return ", ".join(f"{count} {what}" for what, count in found.items() if count)
 
 
-def wait_until(condition: Any, seconds: float, what: str) -> None:
-    """Ask again every few milliseconds.
+def wait_until(condition: Any, seconds: float, what: str, every: float = POLL_SECONDS) -> None:
+    """Ask again every few milliseconds, or so many seconds.
 
     Raises:
         Void: It did not become true in time.
@@ -394,4 +405,4 @@ def wait_until(condition: Any, seconds: float, what: str) -> None:
     while not condition():
         if time.monotonic() > deadline:
             raise Void(f"waited {seconds:g} s for {what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(every)

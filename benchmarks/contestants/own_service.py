@@ -90,8 +90,6 @@ def main() -> None:
         return
     service = {"consume": consuming, "publish": publishing, "serve": serving}[order["role"]](order)
     config = {"AMQP_URI": order["uri"], "MAX_WORKERS": order["workers"], "WORKER_MODE": "thread"}
-    if order.get("prefetch"):
-        config["PREFETCH_COUNT"] = order["prefetch"]
     if order.get("metrics"):
         config |= {"ENABLE_METRICS": True, "METRICS": {"HOST": "127.0.0.1", "PORT": 0}}
     Runner([service], config).start()
