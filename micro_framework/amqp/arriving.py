@@ -19,6 +19,8 @@ from micro_framework.wire.headers import (
 
 __all__ = ["arriving"]
 
+TRACES = frozenset(TRACE_HEADERS)
+
 
 def arriving(headers: Mapping[str, Any], route: RouteHandle, tracked: int) -> tuple[dict[str, Any], CallIdentity]:
     """The context data and the ids of the call: its own id is new, its parents' come from the headers.
@@ -29,9 +31,8 @@ def arriving(headers: Mapping[str, Any], route: RouteHandle, tracked: int) -> tu
         tracked: How many parents to keep (``parent_calls_tracked``).
     """
     context, parents = decode_context(without_traces(headers) if is_copy(headers) else headers)
-    for name in TRACE_HEADERS:  # of the two spellings this one is of whoever sent the message itself
-        if name in headers:
-            context[name] = headers[name]
+    if not TRACES.isdisjoint(headers):  # of the two spellings this one is of whoever sent the message itself
+        context |= {name: headers[name] for name in TRACES if name in headers}
     service, method = route.service, route.method
     call_id = new_call_id(service, method, new_identifier())
     if not parents:

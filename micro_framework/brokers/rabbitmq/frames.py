@@ -66,6 +66,9 @@ HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 MAX_SHORT_STRING = 255
 
 FRAME_HEAD = Struct(">BHI")
+HEADER_FRAME_HEAD = Struct(">B2xI4xQ")
+"""Of a content header: type and size of the frame, and the size of the body that it announces."""
+BODY_FRAME_HEAD = Struct(">B2xI")
 SETTLE_FRAME = Struct(">BHIHHQBB")
 SETTLE_SIZE = 13
 TAG = Struct(">QB")
@@ -121,37 +124,40 @@ class FrameBuffer:
         kind, channel, size = FRAME_HEAD.unpack_from(data, at)
         start = at + FRAME_OVERHEAD - 1
         end = start + size
+        if kind == METHOD and data.startswith(DELIVER, start):
+            whole = self._take_delivery(start, end)
+            if whole is not None:
+                return DELIVERY, channel, whole
         if len(data) <= end:
             return None
         if data[end] != 0xCE:
             raise ValueError(f"expected the end of a frame (0xce), got {data[end]:#04x}")
         self._at = end + 1
-        if kind == CONTENT_BODY:
-            self.empty = self._at == len(data)
-            return kind, channel, memoryview(data)[start:end]
-        method = data[start:end]
-        content = self._content(end + 1) if kind == METHOD and method.startswith(DELIVER) else None
         self.empty = self._at == len(data)
-        return (kind, channel, method) if content is None else (DELIVERY, channel, (method, *content))
+        return kind, channel, memoryview(data)[start:end] if kind == CONTENT_BODY else data[start:end]
 
-    def _content(self, at: int) -> tuple[bytes, bytes] | None:
-        """The payloads of a content header and of its only body frame, taken if both are there."""
+    def _take_delivery(self, start: int, end: int) -> tuple[bytes, bytes, bytes] | None:
+        """A method with the content that follows it, taken if that has come as a whole.
+
+        Args:
+            start, end: Where the method's payload is.
+        """
         data = self._data
+        header_at = end + FRAME_OVERHEAD
         try:
-            kind, _, size = FRAME_HEAD.unpack_from(data, at)
-            header_at = at + FRAME_OVERHEAD - 1
+            kind, size, content_size = HEADER_FRAME_HEAD.unpack_from(data, end + 1)
             header_end = header_at + size
-            body_kind, _, body_size = FRAME_HEAD.unpack_from(data, header_end + 1)
             body_at = header_end + FRAME_OVERHEAD
+            body_kind, body_size = BODY_FRAME_HEAD.unpack_from(data, header_end + 1)
             body_end = body_at + body_size
-            whole = BODY_SIZE.unpack_from(data, header_at + 4)[0] == body_size
-            ended = data[header_end] == data[body_end] == 0xCE
+            ended = data[end] == data[header_end] == data[body_end] == 0xCE
         except (IndexError, struct.error):
             return None  # not all of it has come
-        if not (whole and ended and kind == CONTENT_HEADER and body_kind == CONTENT_BODY):
+        if not (ended and kind == CONTENT_HEADER and body_kind == CONTENT_BODY and body_size == content_size):
             return None
         self._at = body_end + 1
-        return data[header_at:header_end], data[body_at:body_end]
+        self.empty = body_end + 1 == len(data)
+        return data[start:end], data[header_at:header_end], data[body_at:body_end]
 
 
 def ack_frame(channel: int, tag: int, multiple: bool) -> bytes:

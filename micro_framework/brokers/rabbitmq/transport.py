@@ -48,10 +48,12 @@ class SharedStream:
     def send(self, data: bytes) -> None:
         """Send, or keep for later what the kernel does not take now. Thread safe, never waits, never raises."""
         with self.io_lock:
-            congested = bool(self.unsent)
-            self.unsent.append(memoryview(data))
-            if not congested:
-                self.send_unsent()
+            if self.unsent:
+                self.unsent.append(memoryview(data))
+            elif (sent := self.send_now(data)) < len(data):
+                self.unsent.append(memoryview(data)[sent:])
+                if sent:
+                    self.send_unsent()  # TLS takes a part of it at a time
                 if self.unsent:
                     self.wake_reader()
 
@@ -63,20 +65,30 @@ class SharedStream:
     def send_unsent(self) -> None:
         """Called with the lock held. TLS wants a write repeated with the same bytes, hence chunk by chunk."""
         unsent = self.unsent
+        while unsent:
+            chunk = unsent[0]
+            sent = self.send_now(chunk)
+            if sent == len(chunk):
+                unsent.popleft()
+            elif sent:
+                unsent[0] = chunk[sent:]
+            else:
+                return
+
+    def send_now(self, data: bytes | memoryview) -> int:
+        """Called with the lock held; how many bytes the kernel took, 0 where it takes none now."""
+        if (sock := self.sock) is None:
+            return 0
         try:
-            while unsent and self.sock is not None:
-                chunk = unsent[0]
-                sent = self.sock.send(chunk)
-                self.last_sent = monotonic()
-                if sent == len(chunk):
-                    unsent.popleft()
-                else:
-                    unsent[0] = chunk[sent:]
+            sent: int = sock.send(data)
         except NOT_NOW:
-            return
+            return 0
         except OSError as error:
             self.broken = error
             self.wake_reader()
+            return 0
+        self.last_sent = monotonic()
+        return sent
 
     def received(self, data: bytes) -> bytes:
         if not data:
