@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from micro_framework.spawners.channel import Channel
+from micro_framework.spawners.lanes import LANES, Lane, queue_ends
 
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["PATH_VARIABLE", "Child", "ChildGone", "shared_file"]
+__all__ = ["PATH_VARIABLE", "Child", "shared_file"]
 
 PROGRAM = (
     "import os, sys; sys.path[:] = os.environ.pop('MF_WORKER_PATH').split('\\n'); "
@@ -27,15 +28,12 @@ END_SECONDS = 10.0
 """How long a process whose channel is closed may take to end."""
 
 
-class ChildGone(Exception):
-    """The process is gone, or its channel is; `Child` says what is known."""
-
-
 class Child:
-    """One worker process and the two channels to it. Started by the keeper of its pool, used by one thread at a time.
+    """One worker process and what leads to it. Started by the keeper of its pool; a lane is used by one thread.
 
-    ``calls`` carries requests and answers; when it is closed for writing, the process finishes. ``control`` carries
-    what the process has to tell apart from that; a process that finds it closed has lost its service and ends at once.
+    ``requests`` is the queue of what it is to run, each with the number of the lane that its answer comes by.
+    ``control`` carries what the process has to tell apart from that; a process that finds it closed has lost its
+    service and ends at once.
 
     Args:
         name: Its name in logs and in the list of processes.
@@ -57,21 +55,23 @@ class Child:
         self.overdue = False
         self.abandoned = False
         self.ended = threading.Event()
-        self.began_at: float | None = None
         self.lock = threading.Lock()  # held to begin and to end a call, and to kill or bury the process because of one
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            calls, their_calls = socket.socketpair()
-            ours.callback(calls.close)
-            theirs.callback(their_calls.close)
+            self.requests, self.unread = map(ours.enter_context, queue_ends())
+            streams, their_streams = zip(*(socket.socketpair() for _ in range(LANES)), strict=True)
             control, their_control = socket.socketpair()
-            ours.callback(control.close)
-            theirs.callback(their_control.close)
-            marker = shared_file(b"\0")
+            for end in (*streams, control):
+                ours.enter_context(end)
+            for end in (*their_streams, their_control):
+                theirs.enter_context(end)
+            marker = shared_file(bytes(LANES))
             theirs.callback(os.close, marker)
             control.setblocking(False)  # the keeper waits for many things, and for none of them alone
-            self.calls, self.control = Channel(calls), Channel(control)
-            self.marker = mmap.mmap(marker, 1)
-            self.process = launched(name, (their_calls.fileno(), their_control.fileno(), marker, birth), path)
+            self.control = Channel(control)
+            self.marker = mmap.mmap(marker, LANES)
+            ends = [end.fileno() for end in (self.unread, *their_streams, their_control)]
+            self.process = launched(name, (*ends, marker, birth), path)
+            self.lanes = [Lane(self, number, stream) for number, stream in enumerate(streams)]
             ours.pop_all()
         self.pidfd = process_descriptor(self.process.pid)
         self.born_at = time.monotonic()
@@ -86,40 +86,16 @@ class Child:
 
     @property
     def began(self) -> bool:
-        """Whether it has begun the request that it was sent last."""
-        return self.marker[0] != 0
+        """Whether it has begun a call."""
+        return any(self.marker[:])
 
-    def ask(self, frame: bytes) -> bytes:
-        """Send a request and wait for the answer.
-
-        Raises:
-            ChildGone: There will be none.
-        """
-        with self.lock:
-            self.marker[0] = 0
-            if not self.usable:
-                raise ChildGone
-            self.began_at = time.monotonic()
+    def put(self, request: bytes) -> bool:
+        """Put a request into its queue; says whether that takes it."""
         try:
-            answer = self.answer_to(frame)
-        finally:
-            with self.lock:
-                self.began_at = None
-                if self.ended.is_set():
-                    self.calls.close()
-        if answer is None:
-            self.usable = False
-            raise ChildGone
-        self.count += 1
-        return answer
-
-    def answer_to(self, frame: bytes) -> bytes | None:
-        """Send a request and wait for the answer, None if it is gone."""
-        try:
-            self.calls.send(frame)
+            self.requests.send(request, socket.MSG_DONTWAIT)
         except OSError:
-            pass  # it is gone, as the next line finds out; what it answered before can still be there
-        return self.calls.receive()
+            return False
+        return True
 
     def exit_code(self) -> int:
         """How it ended, once its channel has; a process that goes on without it is killed."""
@@ -131,7 +107,7 @@ class Child:
     def kill_overdue(self, limit: float, now: float) -> None:
         """Kill it if its call has run for ``limit`` seconds (``now`` as of ``time.monotonic()``)."""
         with self.lock:
-            if self.began_at is not None and now - self.began_at >= limit:
+            if any(lane.began_at is not None and now - lane.began_at >= limit for lane in self.lanes):
                 self.overdue, self.usable = True, False
                 self.process.kill()
 
@@ -139,7 +115,7 @@ class Child:
         """Give it no more calls, and kill it if it runs one."""
         with self.lock:
             self.abandoned, self.usable = True, False
-            if self.began_at is not None:
+            if any(lane.in_use for lane in self.lanes):
                 self.process.kill()
 
     def retire(self) -> None:
@@ -156,10 +132,13 @@ class Child:
         with self.lock:
             self.usable = False
             self.ended.set()
-            if self.began_at is None:
-                self.calls.close()
-            else:
-                self.calls.end()  # and the thread that waits there closes it
+            self.requests.close()
+            self.unread.close()
+            for lane in self.lanes:
+                if lane.in_use:
+                    lane.channel.end()  # and the thread that waits there closes it
+                else:
+                    lane.channel.close()
 
 
 def launched(name: str, descriptors: tuple[int, ...], path: Sequence[str]) -> "subprocess.Popen[bytes]":

@@ -34,6 +34,7 @@ from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.channel import Channel
 from micro_framework.spawners.crossing import Request, pack_answer, unpack_call, unpack_request
 from micro_framework.spawners.failures import failure_of, rebuilt
+from micro_framework.spawners.lanes import END, LANES, LONGEST_REQUEST
 from micro_framework.spawners.log_mirror import drop_doubles, repeat_logging
 from micro_framework.spawners.main_module import read_main_module
 from micro_framework.targets import FoundTargets, Target, close_event_loop, find_targets, raised_in
@@ -71,15 +72,43 @@ class Problems(Exception):
         super().__init__(self.problems)
 
 
+class Work(NamedTuple):
+    """What calls come and go by.
+
+    Args:
+        requests: The queue of requests, each behind the number of its lane; see `lanes`.
+        lanes: What answers go by, and requests that are too long for the queue come.
+        marker: A byte for each lane that its service sees too: whether the last request there has been begun.
+    """
+
+    requests: socket.socket
+    lanes: Sequence[Channel]
+    marker: mmap.mmap
+
+    def next(self) -> tuple[int, bytes] | None:
+        """Wait for a request; the number of its lane, and what it is; None when there are no more."""
+        try:
+            request = self.requests.recv(1 + LONGEST_REQUEST)
+        except OSError:
+            return None
+        if not request or request == END:
+            return None
+        number = request[0]
+        frame = request[1:] or self.lanes[number].receive()
+        return None if frame is None else (number, frame)
+
+
 def main() -> None:
     """The process; `child.launched` wrote its arguments."""
     name, service, *descriptors = sys.argv[1:]
-    calls, control, marker, birth = map(int, descriptors)
-    for descriptor in (calls, control, marker, birth):
+    requests, *lanes, control, marker, birth = map(int, descriptors)
+    for descriptor in map(int, descriptors):
         os.set_inheritable(descriptor, False)  # they are nothing for the programs that a target starts
     bear_signals()
     die_with_service(int(service))
-    live(name, Channel(socket.socket(fileno=calls)), Channel(socket.socket(fileno=control)), marker, birth)
+    channels = [Channel(socket.socket(fileno=each)) for each in lanes]
+    work = Work(socket.socket(fileno=requests), channels, mmap.mmap(marker, LANES))
+    live(name, work, Channel(socket.socket(fileno=control)), birth)
 
 
 def bear_signals() -> None:
@@ -132,7 +161,7 @@ def die_with_service(service: int) -> None:
         os._exit(ORPHANED)
 
 
-def live(name: str, calls: Channel, control: Channel, marker: int, birth: int) -> None:
+def live(name: str, work: Work, control: Channel, birth: int) -> None:
     """From the birth to the end."""
     threading.current_thread().name = name
     multiprocessing.current_process().name = name  # which is %(processName)s in log lines
@@ -147,7 +176,7 @@ def live(name: str, calls: Channel, control: Channel, marker: int, birth: int) -
     except BaseException as error:  # noqa: BLE001 - the service raises it, and says where it comes from
         reporter.tell("failed", tuple(failure_of(error)))
         sys.exit(NOT_SET_UP)
-    serve(inhabitants, calls, mmap.mmap(marker, 1))
+    serve(inhabitants, work)
     inhabitants.stop()
 
 
@@ -394,12 +423,13 @@ def unused_warnings(route: RoutePlan, found: FoundTargets) -> list[str]:
     return [f"{route.where}: {text} {name!r}, so it is not passed" for name in found.unused(route.wanted)]
 
 
-def serve(inhabitants: Inhabitants, calls: Channel, marker: mmap.mmap) -> None:
+def serve(inhabitants: Inhabitants, work: Work) -> None:
     """Run one call after the other, until the service sends no more."""
     try:
-        while (frame := calls.receive()) is not None:
+        while (found := work.next()) is not None:
+            number, frame = found
             # From here on the process dies of this call, if it dies; a shared byte, since a message costs much more.
-            marker[0] = 1
-            calls.send(inhabitants.run(unpack_request(frame)))
+            work.marker[number] = 1
+            work.lanes[number].send(inhabitants.run(unpack_request(frame)))
     finally:
         close_event_loop()

@@ -5,7 +5,7 @@ keeper ends, for whatever reason, the system kills every worker process that is 
 things at once and for nothing in particular: the end of a process, what a process has to tell, a time that comes, and
 what other threads ask of it.
 
-Between calls a process is in the queue `idle`, and `take` hands it out. Whoever took it gives it back.
+Which process runs the next call is for `Lanes`; whoever took a lane gives it back.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ from micro_framework.extensions import Lifecycle
 from micro_framework.metrics.snapshots import Snapshot, Sources
 from micro_framework.spawners.child import Child, shared_file
 from micro_framework.spawners.failures import Failure, rebuilt
+from micro_framework.spawners.lanes import END, Lane, Lanes
 from micro_framework.workers import Abandoned, DependencyFailure
 
 __all__ = ["Keeper", "Limits"]
@@ -69,6 +70,11 @@ class Limits:
     max_tasks: int | None = None
 
 
+def never() -> bool:
+    """The default of ``unless``."""
+    return False
+
+
 class Keeper:
     """The processes of one pool. `launch` first, `end` last; `take` and `give_back` from any thread in between.
 
@@ -84,7 +90,7 @@ class Keeper:
         self.size = size
         self.limits = limits
         self.lifecycle = lifecycle
-        self.idle: queue.SimpleQueue[Child | None] = queue.SimpleQueue()
+        self.lanes = Lanes(limits.max_tasks)
         self.thread = threading.Thread(target=self.run, name=f"mf-keeper-{context}", daemon=True)
         self.changed = threading.Condition()
         self.requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -145,42 +151,36 @@ class Keeper:
         """Whether every process has been ready once, with its dependencies connected."""
         return len(self.were_ready) == self.size
 
-    def take(self) -> Child:
-        """A process for one call; waits for one if need be.
+    def take(self, *, ahead: bool = False, unless: Callable[[], bool] = never) -> Lane:
+        """A lane to a process for one call; waits for one if need be.
+
+        Args:
+            ahead: Whether the call may be sent to a process that runs another one.
+            unless: Whether to give up waiting.
 
         Raises:
-            DependencyFailure: None came within ``START_TIMEOUT``; the log says why.
-            Abandoned: The pool ends.
+            DependencyFailure: No process came within ``START_TIMEOUT``; the log says why.
+            Abandoned: The pool ends, or ``unless`` says so.
         """
-        deadline = time.monotonic() + self.limits.start_timeout
-        while not self.abandoning:
-            try:
-                child = self.idle.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                raise DependencyFailure(
-                    f"none of the {self} was free within START_TIMEOUT ({self.limits.start_timeout:g} s)"
-                ) from None
-            if child is None:
-                break
-            if child.usable:
-                return child
-        self.idle.put(None)  # for whoever else waits
-        raise Abandoned
+        lane = self.lanes.take(self.limits.start_timeout, ahead=ahead, unless=unless)
+        if lane is not None:
+            return lane
+        if self.abandoning or unless():
+            raise Abandoned
+        raise DependencyFailure(f"none of the {self} was free within START_TIMEOUT ({self.limits.start_timeout:g} s)")
 
-    def give_back(self, child: Child) -> None:
+    def give_back(self, lane: Lane) -> None:
         """The call is over; the process is free, worn out, or gone."""
-        if not child.usable:
-            return
-        if self.limits.max_tasks is not None and child.count >= self.limits.max_tasks:
+        child = lane.child
+        if child.usable and self.limits.max_tasks is not None and child.count >= self.limits.max_tasks:
             child.retire()
             self.ask(lambda: self.retire(child))
-        else:
-            self.idle.put(child)
+        self.lanes.give_back(lane)
 
     def abandon(self) -> None:
         """Kill every process that runs a call; whoever waits for it, or for a process, gets `Abandoned`."""
         self.abandoning = True
-        self.idle.put(None)
+        self.lanes.end()
         for child in tuple(self.children):
             child.abandon()
 
@@ -223,7 +223,7 @@ class Keeper:
     def close(self) -> None:
         """Kill what is left, and close everything."""
         self.abandoning = True
-        self.idle.put(None)
+        self.lanes.end()
         for child in tuple(self.children):
             child.process.kill()
             self.bury(child)
@@ -240,7 +240,15 @@ class Keeper:
             due.append(min(self.births.values()))
         if (limit := self.limits.task_timeout) is not None:
             # A call that begins later than this moment is not due before the next look.
-            due += [now + limit, *(began + limit for child in self.children if (began := child.began_at) is not None)]
+            due += [
+                now + limit,
+                *(
+                    began + limit
+                    for child in self.children
+                    for lane in child.lanes
+                    if (began := lane.began_at) is not None
+                ),
+            ]
         if not all(child.pidfd is not None for child in self.children):
             due.append(now + POLL_SECONDS)
         return max(0.0, min(due) - now) if due else None
@@ -343,7 +351,7 @@ class Keeper:
                 self.warned.add(warning)
                 logger.warning("%s", warning)
         child.working = True
-        self.idle.put(child)
+        self.lanes.add(child)
         with self.changed:
             self.worked.add(child.slot)
             self.changed.notify_all()
@@ -410,7 +418,7 @@ class Keeper:
 
     def dismiss(self, child: Child) -> None:
         """Tell a process to end; it is killed if it does not."""
-        child.calls.finish()
+        child.put(END)
         self.deadlines.setdefault(child, time.monotonic() + STOP_SECONDS)
 
     def stop(self) -> None:

@@ -1,13 +1,15 @@
 """Workers that are processes: ``process`` and ``greedy_process``.
 
-A pool has as many threads as processes. A thread does in the service what must be done there: it decodes a message,
-has a process run the call, and sees to retries, callbacks and the verdict. So a process that dies takes nothing with it
-but the one call that it was running, and whatever a target does, the connections of the service are looked after.
+A thread does in the service what must be done there: it decodes a message, has a process run the call, and sees to
+retries, callbacks and the verdict. So a process that dies takes nothing with it but the one call that it was running,
+and whatever a target does, the connections of the service are looked after. There are as many threads as processes,
+and up to as many more that send calls ahead while they are short, see `lanes`.
 """
 
 import logging
 import pickle
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +18,14 @@ from micro_framework.calls import Call, Outcome
 from micro_framework.exceptions import TaskTimeout, WorkerDied
 from micro_framework.extensions import Lifecycle
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
-from micro_framework.spawners.child import Child, ChildGone
+from micro_framework.spawners.child import Child
 from micro_framework.spawners.crossing import Answer, Request, Role, pack_call, pack_request, unpack_answer
 from micro_framework.spawners.failures import failure_of
 from micro_framework.spawners.keeper import Keeper, Limits
+from micro_framework.spawners.lanes import LANES, LONGEST_REQUEST, ChildGone, Lane, TakenBack
 from micro_framework.spawners.log_mirror import logging_now
 from micro_framework.spawners.main_module import MainModule
-from micro_framework.spawners.thread import ThreadSpawner
+from micro_framework.spawners.thread import Entry, ThreadSpawner, WorkerThread
 from micro_framework.targets import Target
 from micro_framework.workers import Abandoned, Plan
 
@@ -38,7 +41,7 @@ NOT_BEGUN = 3
 
 
 class ProcessSpawner(ThreadSpawner):
-    """A pool of worker processes, each with a thread of the service's that waits for it.
+    """A pool of worker processes, and the threads of the service that have them run calls.
 
     Args:
         blueprint: What the processes are built from; routes are added to it until `prepare` is called.
@@ -54,6 +57,7 @@ class ProcessSpawner(ThreadSpawner):
         self.keeper = Keeper(blueprint.context, blueprint.workers, limits, lifecycle)
         self.packed = b""
         self.main: MainModule | None = None
+        self.ending = False
 
     def __str__(self) -> str:
         return str(self.keeper)
@@ -88,7 +92,29 @@ class ProcessSpawner(ThreadSpawner):
             self.packed,
         )
         self.keeper.launch(pickle.dumps(birth), sys.path)
+        self.threads += self.further_threads()
         super().start()
+
+    def further_threads(self) -> list[WorkerThread]:
+        """Those that send calls ahead: as many as there are lanes left, and messages that can wait for them.
+
+        A single process has none: with two threads its calls could change places.
+        """
+        workers, context = self.blueprint.workers, self.blueprint.context
+        messages = self.blueprint.prefetch * len(self.blueprint.routes)
+        numbers = range(workers, min(LANES * workers, messages)) if workers > 1 else ()
+        return [WorkerThread(f"mf-worker-{context}-{number}", self.next_to_send_ahead) for number in numbers]
+
+    def next_to_send_ahead(self) -> Entry | None:
+        """The next job for a thread that only sends calls ahead; where they are long, it leaves them to the others."""
+        self.keeper.lanes.gate.wait()
+        return self.jobs.get()
+
+    def finish_waiting(self) -> None:
+        """As threads do; a call that waits behind another one has not been begun either."""
+        self.ending = not self.greedy
+        super().finish_waiting()
+        self.keeper.lanes.finish()
 
     def stop(self, deadline: float) -> list[str]:
         """As threads do; a process that still runs a call at the deadline is killed, and then every process ends."""
@@ -116,26 +142,43 @@ class ProcessSpawner(ThreadSpawner):
             Abandoned: The time to stop is up.
         """
         frame = pack_request(request)
-        for _ in range(NOT_BEGUN):
-            child = self.keeper.take()
-            answer = self.answer_of(child, frame)
+        ahead, tries = len(frame) <= LONGEST_REQUEST, 0
+        while tries < NOT_BEGUN:
+            lane = self.keeper.take(ahead=ahead, unless=self.goes_back)
+            try:
+                answer = self.answer_of(lane, frame)
+            except TakenBack:
+                if self.goes_back():
+                    raise Abandoned from None
+                ahead = False
+                continue
             if answer is not None:
-                return unpack_answer(answer, call, child, target)
-            if child.abandoned:
+                return unpack_answer(answer, call, lane.child, target)
+            if lane.child.abandoned:
                 raise Abandoned
-            if child.began:
+            if lane.began:
                 break
+            tries += 1
         # Not raised: where in this module it came to light is nothing that a log should show.
-        return Answer(call, Outcome(error=self.cause_of_death(child, call.identity.call_id)))
+        return Answer(call, Outcome(error=self.cause_of_death(lane.child, call.identity.call_id)))
 
-    def answer_of(self, child: Child, frame: bytes) -> bytes | None:
-        """What a process answers, None if it is gone; either way it is given back."""
+    def answer_of(self, lane: Lane, frame: bytes) -> bytes | None:
+        """What a process answers, None if it is gone; either way the lane is given back.
+
+        Raises:
+            TakenBack: It was busy with another call for too long.
+        """
         try:
-            return child.ask(frame)
+            return lane.ask(frame)
         except ChildGone:
             return None
         finally:
-            self.keeper.give_back(child)
+            self.keeper.give_back(lane)
+
+    def goes_back(self) -> bool:
+        """Whether the call of this thread, which no process has begun, is not begun any more."""
+        entry = getattr(threading.current_thread(), "running", None)
+        return self.ending and entry is not None and entry[0].comes_again(entry[1])
 
     def cause_of_death(self, child: Child, call_id: str) -> BaseException:
         """What a process died of."""

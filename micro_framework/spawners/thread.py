@@ -8,6 +8,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from micro_framework.spawners.base import Job
@@ -26,16 +27,20 @@ class WorkerThread(threading.Thread):
 
     It is a daemon thread only so that a call that never ends cannot keep the process from ending after it was
     abandoned.
+
+    Args:
+        name: The thread's name.
+        get: Waits for the next job.
     """
 
-    def __init__(self, name: str, jobs: "queue.SimpleQueue[Entry | None]") -> None:
+    def __init__(self, name: str, get: Callable[[], Entry | None]) -> None:
         super().__init__(name=name, daemon=True)
-        self.jobs = jobs
+        self.get = get
         self.running: Entry | None = None
 
     def run(self) -> None:
         """The loop."""
-        get = self.jobs.get
+        get = self.get
         try:
             while (entry := get()) is not None:
                 self.running = entry
@@ -66,7 +71,7 @@ class ThreadSpawner:
     def __init__(self, name: str, workers: int, *, greedy: bool, overtime: Overtime | None = None) -> None:
         self.jobs: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self.greedy = greedy
-        self.threads = [WorkerThread(f"mf-worker-{name}-{number}", self.jobs) for number in range(workers)]
+        self.threads = [WorkerThread(f"mf-worker-{name}-{number}", self.jobs.get) for number in range(workers)]
         self.overtime = overtime
         self.started = False
 

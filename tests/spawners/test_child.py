@@ -4,13 +4,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from micro_framework.spawners import child as child_module
-from micro_framework.spawners.child import Child, ChildGone, shared_file
+from micro_framework.spawners import child as child_module, lanes as lanes_module
+from micro_framework.spawners.child import Child, shared_file
+from micro_framework.spawners.lanes import LONGEST_REQUEST, PATIENCE, ChildGone, Lane, TakenBack
 from tests.spawners.laboratory import ROOT, SECONDS
 
 # Answers each frame with the same, and does what some of them say; no framework inside.
@@ -18,12 +21,14 @@ PARROT = """
 import mmap, os, socket, sys, threading
 sys.path[:] = os.environ.pop("MF_WORKER_PATH").split("\\n")
 from micro_framework.spawners.channel import Channel
-name, service, calls, control, marker, birth = sys.argv[1:]
-calls, marker = Channel(socket.socket(fileno=int(calls))), mmap.mmap(int(marker), 1)
-while (frame := calls.receive()) is not None:
+name, service, requests, *lanes, control, marker, birth = sys.argv[1:]
+requests, marker = socket.socket(fileno=int(requests)), mmap.mmap(int(marker), len(lanes))
+lanes = [Channel(socket.socket(fileno=int(lane))) for lane in lanes]
+while (request := requests.recv(100_000)) != b"\\xff":
+    frame = request[1:] or lanes[request[0]].receive()
     if frame == b"die first":
         os._exit(4)
-    marker[0] = 1
+    marker[request[0]] = 1
     if frame == b"die":
         os._exit(3)
     if frame == b"wait":
@@ -32,7 +37,9 @@ while (frame := calls.receive()) is not None:
         frame = os.pread(int(birth), 100, 0)
     if frame == b"argv":
         frame = repr((name, int(service))).encode()
-    calls.send(frame)
+    if frame.startswith(b"wait for "):
+        os.read(os.open(frame[9:], os.O_RDONLY), 1)
+    lanes[request[0]].send(frame)
 """
 
 
@@ -48,88 +55,192 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 
 def test_a_process_answers_what_it_is_asked(parrot: Child) -> None:
+    first, _ = parrot.lanes
     assert not parrot.began
-    assert parrot.ask(b"hello") == b"hello"
-    assert (parrot.began, parrot.count, parrot.began_at) == (True, 1, None)
-    assert parrot.ask(b"birth") == b"told first"
-    assert parrot.ask(b"argv") == repr(("mf-process-default-0", os.getpid())).encode()
+    assert first.ask(b"hello") == b"hello"
+    assert (parrot.began, parrot.count, first.began_at) == (True, 1, None)
+    assert first.seconds is not None
+    assert 0 < first.seconds < SECONDS
+    assert first.ask(b"birth") == b"told first"
+    assert first.ask(b"argv") == repr(("mf-process-default-0", os.getpid())).encode()
     assert str(parrot) == f"worker process mf-process-default-0 (pid {parrot.process.pid})"
+
+
+def test_a_long_request_goes_over_its_lane(parrot: Child) -> None:
+    for frame in (b"x" * LONGEST_REQUEST, b"y" * (LONGEST_REQUEST + 1), b"z" * 1_000_000):
+        assert [lane.ask(frame) for lane in parrot.lanes] == [frame, frame]
+
+
+def test_a_request_that_the_queue_does_not_take_goes_over_its_lane(
+    parrot: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = parrot.put
+    monkeypatch.setattr(parrot, "put", lambda request: len(request) < 2 and put(request))
+    assert parrot.lanes[1].ask(b"hello") == b"hello"
+    thread, answer = asked(parrot.lanes[0], b"wait")
+    with pytest.raises(TakenBack):
+        parrot.lanes[1].ask(b"hello")
+    parrot.process.kill()
+    thread.join(SECONDS)
+    assert answer == [ChildGone]
 
 
 @pytest.mark.parametrize(("frame", "began", "code"), [(b"die", True, 3), (b"die first", False, 4)])
 def test_a_process_that_dies_says_whether_it_had_begun(parrot: Child, frame: bytes, began: bool, code: int) -> None:
-    parrot.ask(b"hello")
+    lane = parrot.lanes[0]
+    lane.ask(b"hello")
     with pytest.raises(ChildGone):
-        parrot.ask(frame)
-    assert parrot.began is began
+        lane.ask(frame)
+    assert lane.began is began
     assert not parrot.usable
     parrot.died()
     assert parrot.exit_code() == code
     with pytest.raises(ChildGone):
-        parrot.ask(b"again")
-    assert not parrot.began, "what is asked of the dead was not begun"
+        lane.ask(b"again")
+    assert not lane.began, "what is asked of the dead was not begun"
 
 
-def asked(child: Child, frame: bytes) -> tuple[threading.Thread, list[Any]]:
-    """Ask on a thread, which has begun to wait."""
-    gone: list[Any] = []
+def asked(lane: Lane, frame: bytes) -> tuple[threading.Thread, list[Any]]:
+    """Ask on a thread, which has begun to wait; what becomes of it."""
+    became: list[Any] = []
 
     def ask() -> None:
         try:
-            child.ask(frame)
-        except ChildGone as error:
-            gone.append(error)
+            became.append(lane.ask(frame))
+        except (ChildGone, TakenBack) as error:
+            became.append(type(error))
 
     thread = threading.Thread(target=ask)
     thread.start()
+    waits = any(each.in_use for each in lane.child.lanes if each is not lane)
+    assert eventually(lambda: lane.in_use if waits else lane.began)
+    return thread, became
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
     never = threading.Event()
-    assert any(child.began or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
-    return thread, gone
+    return any(condition() or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
 
 
 def test_a_call_is_overdue_when_it_has_run_for_its_limit(parrot: Child) -> None:
-    thread, gone = asked(parrot, b"wait")
-    assert parrot.began_at is not None
-    parrot.kill_overdue(60, parrot.began_at + 59)
+    lane = parrot.lanes[0]
+    thread, became = asked(lane, b"wait")
+    assert lane.began_at is not None
+    parrot.kill_overdue(60, lane.began_at + 59)
     assert not parrot.overdue
-    parrot.kill_overdue(60, parrot.began_at + 60)
+    parrot.kill_overdue(60, lane.began_at + 60)
     thread.join(SECONDS)
-    assert (parrot.overdue, len(gone)) == (True, 1)
+    assert (parrot.overdue, became) == (True, [ChildGone])
     parrot.died()
     assert parrot.exit_code() == -signal.SIGKILL
 
 
 def test_a_process_without_a_call_is_never_overdue(parrot: Child) -> None:
-    parrot.ask(b"hello")
+    parrot.lanes[0].ask(b"hello")
     parrot.kill_overdue(0, 1e12)
-    assert parrot.ask(b"still there") == b"still there"
+    assert parrot.lanes[0].ask(b"still there") == b"still there"
 
 
 def test_an_abandoned_process_is_killed_if_it_runs_a_call_and_gets_no_other(parrot: Child) -> None:
-    thread, gone = asked(parrot, b"wait")
+    thread, became = asked(parrot.lanes[0], b"wait")
     parrot.abandon()
     thread.join(SECONDS)
-    assert (len(gone), parrot.usable) == (1, False)
+    assert (became, parrot.usable) == ([ChildGone], False)
 
 
 def test_an_idle_one_that_is_abandoned_is_only_not_asked(parrot: Child) -> None:
-    parrot.ask(b"hello")
+    parrot.lanes[0].ask(b"hello")
     parrot.abandon()
     assert parrot.process.poll() is None
     with pytest.raises(ChildGone):
-        parrot.ask(b"again")
+        parrot.lanes[0].ask(b"again")
 
 
 def test_who_waits_for_a_process_that_died_is_woken_even_if_others_hold_its_channel(parrot: Child) -> None:
     """A program that a target started may have inherited it."""
-    held = os.dup(parrot.calls.socket.fileno())
-    thread, gone = asked(parrot, b"wait")
+    lane = parrot.lanes[0]
+    held = os.dup(lane.channel.fileno())
+    thread, became = asked(lane, b"wait")
     parrot.process.kill()
     parrot.died()
     thread.join(SECONDS)
-    assert (thread.is_alive(), len(gone)) == (False, 1)
-    assert parrot.calls.fileno() == -1, "whoever waited closed it"
+    assert (thread.is_alive(), became) == (False, [ChildGone])
+    assert lane.channel.fileno() == -1, "whoever waited closed it"
     os.close(held)
+
+
+# Two calls at once.
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """What ``wait for`` waits for: that something is written there."""
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+def waiting_for(gate: Path) -> bytes:
+    return b"wait for " + os.fsencode(gate)
+
+
+def test_a_call_that_was_sent_ahead_begins_when_the_one_before_it_has_ended(
+    parrot: Child, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes_module, "PATIENCE", SECONDS)
+    first, second = parrot.lanes
+    running, answer = asked(first, waiting_for(gate))
+    waiting, other = asked(second, b"hello")
+    assert (first.began, second.began, second.began_at) == (True, False, None)
+    parrot.kill_overdue(60, time.monotonic() + 59)
+    assert not parrot.overdue
+    gate.write_bytes(b".")
+    running.join(SECONDS)
+    waiting.join(SECONDS)
+    assert (answer, other) == ([waiting_for(gate)], [b"hello"])
+    assert (parrot.count, second.began) == (2, True)
+    assert first.seconds is not None
+    assert second.seconds is not None
+    assert second.seconds < first.seconds, "what it waited does not count"
+
+
+def test_a_call_that_waits_for_too_long_is_taken_back_and_not_run(parrot: Child, gate: Path) -> None:
+    first, second = parrot.lanes
+    running, answer = asked(first, waiting_for(gate))
+    began = time.monotonic()
+    with pytest.raises(TakenBack):
+        second.ask(b"die")
+    assert time.monotonic() - began >= PATIENCE
+    assert not second.began
+    gate.write_bytes(b".")
+    running.join(SECONDS)
+    assert answer == [waiting_for(gate)]
+    assert second.ask(b"alive") == b"alive"
+    assert parrot.count == 2
+
+
+def test_a_call_that_has_been_begun_is_not_taken_back(parrot: Child, gate: Path) -> None:
+    first, second = parrot.lanes
+    thread, answer = asked(first, waiting_for(gate))
+    assert not first.take_back()
+    parrot.put(bytes([second.number]) + b"hello")
+    assert not first.take_back(), "what it found was put after it"
+    gate.write_bytes(b".")
+    thread.join(SECONDS)
+    assert answer == [waiting_for(gate)]
+    assert second.channel.receive() == b"hello", "and it was put back"
+
+
+def test_a_process_that_dies_had_not_begun_the_call_that_waited(parrot: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "PATIENCE", SECONDS)
+    first, second = parrot.lanes
+    running, one = asked(first, b"wait")
+    waiting, other = asked(second, b"hello")
+    parrot.process.kill()
+    parrot.died()
+    running.join(SECONDS)
+    waiting.join(SECONDS)
+    assert (one, other, first.began, second.began) == ([ChildGone], [ChildGone], True, False)
 
 
 def test_a_system_that_starts_no_process_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:

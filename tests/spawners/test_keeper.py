@@ -230,7 +230,7 @@ LAST_WORDS = """
 import os, pickle, socket, sys
 sys.path[:] = os.environ.pop("MF_WORKER_PATH").split("\\n")
 from micro_framework.spawners.channel import Channel
-Channel(socket.socket(fileno=int(sys.argv[4]))).send(pickle.dumps(("problems", ["a", "b"])))
+Channel(socket.socket(fileno=int(sys.argv[-3]))).send(pickle.dumps(("problems", ["a", "b"])))
 """
 
 

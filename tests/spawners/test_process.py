@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,141 @@ def test_a_pool_that_was_never_started_can_be_stopped() -> None:
     (spawner,) = runner.assembly.spawners.values()
     spawner.finish_waiting()
     assert spawner.stop(time.monotonic()) == []
+
+
+# -- calls that are sent ahead
+
+
+def hurried(runner: Runner) -> Desk:
+    """The desk, after so many short calls that the next ones are sent ahead."""
+    laboratory = desk(runner, "Laboratory.run")
+    for _ in range(10):
+        assert laboratory.call({"do": "return", "value": 1}).error is None
+    assert keeper_of(runner).lanes.gate.is_set()
+    return laboratory
+
+
+def waits(runner: Runner, count: int) -> bool:
+    """Whether so many calls wait behind others before long."""
+    never, keeper = threading.Event(), keeper_of(runner)
+    return any(
+        sum(lane.in_use and lane.began_at is None for child in keeper.children for lane in child.lanes) == count
+        or never.wait(0.01)
+        for _ in range(int(SECONDS / 0.01))
+    )
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits behind another call is not taken back."""
+    monkeypatch.setattr("micro_framework.spawners.lanes.PATIENCE", SECONDS)
+
+
+BUSY = {"MAX_WORKERS": 2, "PREFETCH_COUNT": 4}
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_process_goes_on_with_the_call_that_waits_in_it(telephone: Telephone) -> None:
+    with open_laboratory(**BUSY) as runner:
+        laboratory = hurried(runner)
+        for _ in range(2):
+            laboratory.route.submit({"do": "ring", "number": telephone.number})
+        lines = dict(telephone.wait_pid() for _ in range(2))
+        laboratory.route.submit({"do": "pid"})
+        laboratory.route.submit({"do": "pid"})
+        assert waits(runner, 2)
+        for pid, line in lines.items():
+            line.sendall(b".")
+            assert {laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(2)} == {".", pid}
+
+
+def test_a_call_behind_a_long_one_runs_in_the_process_that_is_free_first(telephone: Telephone) -> None:
+    with open_laboratory(**BUSY) as runner:
+        laboratory = hurried(runner)
+        for _ in range(2):
+            laboratory.route.submit({"do": "ring", "number": telephone.number})
+        (_, long), (free, short) = (telephone.wait_pid() for _ in range(2))
+        for _ in range(2):
+            laboratory.route.submit({"do": "pid"})
+        assert waits(runner, 0), "both are taken back"
+        short.sendall(b".")
+        assert [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(3)] == [".", free, free]
+        long.sendall(b".")
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_call_that_waited_in_a_process_that_died_runs_in_another(telephone: Telephone) -> None:
+    with open_laboratory(**BUSY) as runner:
+        laboratory = hurried(runner)
+        for _ in range(2):
+            laboratory.route.submit({"do": "ring", "number": telephone.number})
+        lines = dict(telephone.wait_pid() for _ in range(2))
+        for _ in range(2):
+            laboratory.route.submit({"do": "pid"})
+        assert waits(runner, 2)
+        dead, alive = lines
+        os.kill(dead, signal.SIGKILL)
+        outcomes = [laboratory.settled.get(timeout=SECONDS)[1] for _ in range(2)]
+        lines[alive].sendall(b".")
+        outcomes += [laboratory.settled.get(timeout=SECONDS)[1] for _ in range(2)]
+        errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+        assert [type(error) for error in errors] == [WorkerDied], "only the call that it ran has failed"
+        assert dead not in [outcome.result for outcome in outcomes]
+
+
+@pytest.mark.usefixtures("patient")
+def test_time_is_counted_from_the_begin_of_a_call(telephone: Telephone) -> None:
+    with open_laboratory(TASK_TIMEOUT=2.0, **BUSY) as runner:
+        laboratory = hurried(runner)
+        for _ in range(2):
+            laboratory.route.submit({"do": "ring", "number": telephone.number})
+        lines = [telephone.wait_pid()[1] for _ in range(2)]
+        for _ in range(2):
+            laboratory.route.submit({"do": "sleep", "seconds": 1.2})
+        assert waits(runner, 2)
+        time.sleep(1.2)
+        for line in lines:
+            line.sendall(b".")
+        outcomes = [laboratory.settled.get(timeout=SECONDS)[1] for _ in range(4)]
+        assert [outcome.error for outcome in outcomes] == [None] * 4
+        assert laboratory.call({"do": "sleep", "seconds": SECONDS}).error.__class__ is TaskTimeout
+
+
+def test_what_waits_behind_a_call_at_the_stop_is_handed_back(telephone: Telephone) -> None:
+    with open_laboratory(**BUSY) as runner:
+        laboratory = hurried(runner)
+        for _ in range(2):
+            laboratory.route.submit({"do": "ring", "number": telephone.number})
+        lines = [telephone.wait_pid()[1] for _ in range(2)]
+        for _ in range(4):  # two of them wait behind calls, and two for a thread
+            laboratory.route.submit({"do": "pid"})
+        stopping = threading.Thread(target=runner.stop)
+        stopping.start()
+        for _ in range(4):
+            assert laboratory.handed_back.get(timeout=SECONDS) == {"do": "pid"}
+        for line in lines:
+            line.sendall(b".")
+        stopping.join(SECONDS)
+        assert not stopping.is_alive()
+        assert [laboratory.settled.get_nowait()[1].result for _ in range(2)] == [".", "."]
+        assert laboratory.settled.empty()
+
+
+def test_a_single_process_keeps_its_calls_in_order() -> None:
+    with open_laboratory(MAX_WORKERS=1, PREFETCH_COUNT=10) as runner:
+        laboratory = hurried(runner)
+        for number in range(50):
+            laboratory.route.submit({"do": "return", "value": number})
+        assert [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(50)] == list(range(50))
+
+
+def test_a_process_runs_no_more_calls_than_it_may_although_some_are_sent_ahead() -> None:
+    with open_laboratory(MAX_TASKS_PER_CHILD=5, **BUSY) as runner:
+        laboratory = desk(runner, "Laboratory.run")
+        for _ in range(60):
+            laboratory.route.submit({"do": "pid"})
+        pids = Counter(laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(60))
+    assert max(pids.values()) == 5
 
 
 # -- several contexts
