@@ -1,8 +1,9 @@
-"""`Child`: a worker process as its service sees it."""
+"""`Child`: a worker process as its service sees it, and its lanes."""
 
 import contextlib
 import mmap
 import os
+import select
 import socket
 import sys
 import threading
@@ -11,12 +12,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from micro_framework.spawners.channel import Channel
-from micro_framework.spawners.lanes import LANES, Lane, queue_ends
+from micro_framework.spawners.work import LANES, LONGEST_REQUEST, queue_ends
 
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["PATH_VARIABLE", "Child", "shared_file"]
+__all__ = ["PATH_VARIABLE", "Child", "ChildGone", "Lane", "TakenBack", "shared_file"]
 
 PROGRAM = (
     "import os, sys; sys.path[:] = os.environ.pop('MF_WORKER_PATH').split('\\n'); "
@@ -26,6 +27,17 @@ PATH_VARIABLE = "MF_WORKER_PATH"
 
 END_SECONDS = 10.0
 """How long a process whose channel is closed may take to end."""
+
+PATIENCE = 0.05
+"""Seconds that a call waits behind another one before it is taken back."""
+
+
+class ChildGone(Exception):
+    """The process is gone, or its channel is; `Child` says what is known."""
+
+
+class TakenBack(Exception):
+    """The call had not been begun, and was taken back."""
 
 
 class Child:
@@ -48,7 +60,8 @@ class Child:
     def __init__(self, name: str, slot: int, birth: int, path: Sequence[str]) -> None:
         self.name = name
         self.slot = slot
-        self.count = 0
+        self.count = 0  # of calls that it has answered
+        self.calls = 0  # that are on its lanes
         self.working = False
         self.usable = True  # whether it can be given a call; never again once it cannot
         self.retired = False
@@ -115,7 +128,7 @@ class Child:
         """Give it no more calls, and kill it if it runs one."""
         with self.lock:
             self.abandoned, self.usable = True, False
-            if any(lane.in_use for lane in self.lanes):
+            if self.calls:
                 self.process.kill()
 
     def retire(self) -> None:
@@ -139,6 +152,109 @@ class Child:
                     lane.channel.end()  # and the thread that waits there closes it
                 else:
                     lane.channel.close()
+
+
+class Lane:
+    """One of the lanes to a worker process. Used by one thread at a time, which got it from `Lanes.take`.
+
+    Args:
+        child: The process.
+        number: Which of its lanes.
+        stream: This side's end of what answers come by.
+    """
+
+    def __init__(self, child: Child, number: int, stream: socket.socket) -> None:
+        self.child = child
+        self.number = number
+        self.channel = Channel(stream)
+        self.poll = select.poll()
+        self.poll.register(stream, select.POLLIN)
+        self.in_use = False
+        self.began_at: float | None = None
+        """When the process began with the call, as far as it is known here, in ``time.monotonic()`` seconds."""
+        self.seconds: float | None = None
+        """How long the last call took, None where it was not answered."""
+
+    @property
+    def began(self) -> bool:
+        """Whether the process has begun the request that it was sent last on this lane."""
+        return self.child.marker[self.number] != 0
+
+    def ask(self, frame: bytes) -> bytes:
+        """Send a request and wait for the answer.
+
+        Raises:
+            ChildGone: There will be none.
+            TakenBack: The call before it took too long, or the queue does not take it.
+        """
+        whole, waits = self.enter(frame)
+        answer = None
+        try:
+            if not whole:
+                with contextlib.suppress(OSError):  # it is gone, as the next line finds out
+                    self.channel.send(frame)
+            elif waits and not self.poll.poll(PATIENCE * 1000) and self.take_back():
+                raise TakenBack
+            answer = self.channel.receive()
+        finally:
+            self.leave(answered=answer is not None)
+        if answer is None:
+            self.child.usable = False
+            raise ChildGone
+        return answer
+
+    def enter(self, frame: bytes) -> tuple[bool, bool]:
+        """Put a request into the queue.
+
+        Returns:
+            Whether all of it is there, or only the number of this lane; and whether it waits behind another call.
+
+        Raises:
+            ChildGone: It is given no more calls.
+            TakenBack: It would have to wait outside of the queue, where it could not be taken back.
+        """
+        child, name = self.child, bytes((self.number,))
+        with child.lock:
+            child.marker[self.number] = 0
+            self.seconds = None
+            if not child.usable:
+                raise ChildGone
+            waits = child.calls > 0
+            whole = len(frame) <= LONGEST_REQUEST and child.put(name + frame)
+            if not whole and waits:
+                raise TakenBack
+            if not whole:
+                child.put(name)
+            child.calls += 1
+            self.in_use, self.began_at = True, None if waits else time.monotonic()
+        return whole, waits
+
+    def take_back(self) -> bool:
+        """Take the request out of the queue, unless the process has begun it."""
+        child = self.child
+        with child.lock, contextlib.suppress(OSError):  # the queue is empty: it has been begun; or closed, at its end
+            request = child.unread.recv(1 + LONGEST_REQUEST, socket.MSG_DONTWAIT)
+            if request[0] == self.number:
+                return True
+            child.put(request)  # what came behind this one, which has been begun then
+        return False
+
+    def leave(self, *, answered: bool) -> None:
+        """The call is over, and what waited behind it begins."""
+        child = self.child
+        with child.lock:
+            now = time.monotonic()
+            if answered:
+                child.count += 1
+                self.seconds = now - self.began_at if self.began_at is not None else 0.0  # it was over before that one
+            child.calls -= 1
+            self.in_use, self.began_at = False, None
+            if child.calls:
+                for lane in child.lanes:
+                    if lane.in_use and lane.began_at is None:
+                        lane.began_at = now
+            if not child.usable and child.ended.is_set():
+                self.channel.close()
 
 
 def launched(name: str, descriptors: tuple[int, ...], path: Sequence[str]) -> "subprocess.Popen[bytes]":

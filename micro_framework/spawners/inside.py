@@ -34,9 +34,9 @@ from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.channel import Channel
 from micro_framework.spawners.crossing import Request, pack_answer, unpack_call, unpack_request
 from micro_framework.spawners.failures import failure_of, rebuilt
-from micro_framework.spawners.lanes import END, LANES, LONGEST_REQUEST
 from micro_framework.spawners.log_mirror import drop_doubles, repeat_logging
 from micro_framework.spawners.main_module import read_main_module
+from micro_framework.spawners.work import LANES, Work
 from micro_framework.targets import FoundTargets, Target, close_event_loop, find_targets, raised_in
 from micro_framework.tracing import within
 from micro_framework.workers import Plan, Worker
@@ -70,32 +70,6 @@ class Problems(Exception):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = list(problems)
         super().__init__(self.problems)
-
-
-class Work(NamedTuple):
-    """What calls come and go by.
-
-    Args:
-        requests: The queue of requests, each behind the number of its lane; see `lanes`.
-        lanes: What answers go by, and requests that are too long for the queue come.
-        marker: A byte for each lane that its service sees too: whether the last request there has been begun.
-    """
-
-    requests: socket.socket
-    lanes: Sequence[Channel]
-    marker: mmap.mmap
-
-    def next(self) -> tuple[int, bytes] | None:
-        """Wait for a request; the number of its lane, and what it is; None when there are no more."""
-        try:
-            request = self.requests.recv(1 + LONGEST_REQUEST)
-        except OSError:
-            return None
-        if not request or request == END:
-            return None
-        number = request[0]
-        frame = request[1:] or self.lanes[number].receive()
-        return None if frame is None else (number, frame)
 
 
 def main() -> None:

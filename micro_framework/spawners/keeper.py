@@ -27,9 +27,10 @@ from typing import Any
 from micro_framework.exceptions import DeclarationError, MicroFrameworkError, SetupFailed, WorkerDied
 from micro_framework.extensions import Lifecycle
 from micro_framework.metrics.snapshots import Snapshot, Sources
-from micro_framework.spawners.child import Child, shared_file
+from micro_framework.spawners.child import Child, Lane, shared_file
 from micro_framework.spawners.failures import Failure, rebuilt
-from micro_framework.spawners.lanes import END, Lane, Lanes
+from micro_framework.spawners.lanes import Lanes
+from micro_framework.spawners.work import END
 from micro_framework.workers import Abandoned, DependencyFailure
 
 __all__ = ["Keeper", "Limits"]

@@ -18,14 +18,14 @@ from micro_framework.calls import Call, Outcome
 from micro_framework.exceptions import TaskTimeout, WorkerDied
 from micro_framework.extensions import Lifecycle
 from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
-from micro_framework.spawners.child import Child
+from micro_framework.spawners.child import Child, ChildGone, TakenBack
 from micro_framework.spawners.crossing import Answer, Request, Role, pack_call, pack_request, unpack_answer
 from micro_framework.spawners.failures import failure_of
 from micro_framework.spawners.keeper import Keeper, Limits
-from micro_framework.spawners.lanes import LANES, LONGEST_REQUEST, ChildGone, Lane, TakenBack
 from micro_framework.spawners.log_mirror import logging_now
 from micro_framework.spawners.main_module import MainModule
 from micro_framework.spawners.thread import Entry, ThreadSpawner, WorkerThread
+from micro_framework.spawners.work import LANES, LONGEST_REQUEST
 from micro_framework.targets import Target
 from micro_framework.workers import Abandoned, Plan
 
@@ -146,12 +146,16 @@ class ProcessSpawner(ThreadSpawner):
         while tries < NOT_BEGUN:
             lane = self.keeper.take(ahead=ahead, unless=self.goes_back)
             try:
-                answer = self.answer_of(lane, frame)
+                answer = lane.ask(frame)
+            except ChildGone:
+                answer = None
             except TakenBack:
                 if self.goes_back():
                     raise Abandoned from None
                 ahead = False
                 continue
+            finally:
+                self.keeper.give_back(lane)
             if answer is not None:
                 return unpack_answer(answer, call, lane.child, target)
             if lane.child.abandoned:
@@ -161,19 +165,6 @@ class ProcessSpawner(ThreadSpawner):
             tries += 1
         # Not raised: where in this module it came to light is nothing that a log should show.
         return Answer(call, Outcome(error=self.cause_of_death(lane.child, call.identity.call_id)))
-
-    def answer_of(self, lane: Lane, frame: bytes) -> bytes | None:
-        """What a process answers, None if it is gone; either way the lane is given back.
-
-        Raises:
-            TakenBack: It was busy with another call for too long.
-        """
-        try:
-            return lane.ask(frame)
-        except ChildGone:
-            return None
-        finally:
-            self.keeper.give_back(lane)
 
     def goes_back(self) -> bool:
         """Whether the call of this thread, which no process has begun, is not begun any more."""

@@ -15,7 +15,7 @@ from micro_framework.spawners.base import Job
 from micro_framework.spawners.overtime import Overtime
 from micro_framework.targets import close_event_loop
 
-__all__ = ["ThreadSpawner", "WorkerThread"]
+__all__ = ["Entry", "ThreadSpawner", "WorkerThread"]
 
 logger = logging.getLogger(__name__)
 

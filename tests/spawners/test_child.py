@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from micro_framework.spawners import child as child_module, lanes as lanes_module
-from micro_framework.spawners.child import Child, shared_file
-from micro_framework.spawners.lanes import LONGEST_REQUEST, PATIENCE, ChildGone, Lane, TakenBack
+from micro_framework.spawners import child as child_module
+from micro_framework.spawners.child import PATIENCE, Child, ChildGone, Lane, TakenBack, shared_file
+from micro_framework.spawners.work import LONGEST_REQUEST
 from tests.spawners.laboratory import ROOT, SECONDS
 
 # Answers each frame with the same, and does what some of them say; no framework inside.
@@ -187,7 +187,7 @@ def waiting_for(gate: Path) -> bytes:
 def test_a_call_that_was_sent_ahead_begins_when_the_one_before_it_has_ended(
     parrot: Child, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes_module, "PATIENCE", SECONDS)
+    monkeypatch.setattr(child_module, "PATIENCE", SECONDS)
     first, second = parrot.lanes
     running, answer = asked(first, waiting_for(gate))
     waiting, other = asked(second, b"hello")
@@ -232,7 +232,7 @@ def test_a_call_that_has_been_begun_is_not_taken_back(parrot: Child, gate: Path)
 
 
 def test_a_process_that_dies_had_not_begun_the_call_that_waited(parrot: Child, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "PATIENCE", SECONDS)
+    monkeypatch.setattr(child_module, "PATIENCE", SECONDS)
     first, second = parrot.lanes
     running, one = asked(first, b"wait")
     waiting, other = asked(second, b"hello")

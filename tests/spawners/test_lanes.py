@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from micro_framework.spawners.lanes import LANES, SHORT, Lane, Lanes
+from micro_framework.spawners.child import Lane
+from micro_framework.spawners.lanes import SHORT, Lanes
+from micro_framework.spawners.work import LANES
 from tests.spawners.laboratory import SECONDS
 
 

@@ -369,7 +369,7 @@ def waits(runner: Runner, count: int) -> bool:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits behind another call is not taken back."""
-    monkeypatch.setattr("micro_framework.spawners.lanes.PATIENCE", SECONDS)
+    monkeypatch.setattr("micro_framework.spawners.child.PATIENCE", SECONDS)
 
 
 BUSY = {"MAX_WORKERS": 2, "PREFETCH_COUNT": 4}
