@@ -37,7 +37,7 @@ class ChildGone(Exception):
 
 
 class TakenBack(Exception):
-    """The call had not been begun, and was taken back."""
+    """The call had not been begun, and was taken back, or never sent."""
 
 
 class Child:
@@ -152,6 +152,7 @@ class Child:
                     lane.channel.end()  # and the thread that waits there closes it
                 else:
                     lane.channel.close()
+            self.lanes = []  # they hold it too, and what the system lends for it is not to wait for the collector
 
 
 class Lane:

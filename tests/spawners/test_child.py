@@ -1,5 +1,6 @@
 """A worker process as its service sees it: asked, gone, overdue, abandoned."""
 
+import gc
 import os
 import signal
 import sys
@@ -243,13 +244,35 @@ def test_a_process_that_dies_had_not_begun_the_call_that_waited(parrot: Child, m
     assert (one, other, first.began, second.began) == ([ChildGone], [ChildGone], True, False)
 
 
+def open_descriptors() -> int:
+    """How many this process has, where the system tells."""
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+
+
+def test_nothing_is_left_open_of_a_process_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "PROGRAM", PARROT)
+    before = open_descriptors()
+    gc.disable()
+    try:
+        for _ in range(3):
+            birth = shared_file(b"")
+            child = Child("mf-process-default-0", 0, birth, [ROOT, *sys.path])
+            os.close(birth)
+            child.lanes[0].ask(b"hello")
+            child.process.kill()
+            child.died()
+            del child
+        assert open_descriptors() == before
+    finally:
+        gc.enable()
+
+
 def test_a_system_that_starts_no_process_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> None:
         raise OSError("no more processes")
 
     monkeypatch.setattr(child_module, "launched", fail)
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    before = open_descriptors()
     with pytest.raises(OSError, match="no more processes"):
         Child("mf-process-default-0", 0, 0, sys.path)
-    if sys.platform == "linux":
-        assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
