@@ -1,4 +1,4 @@
-"""`Child`: a worker process as its service sees it, and its lanes."""
+"""`Child`: a worker process as its service sees it, and its berths."""
 
 import contextlib
 import mmap
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from micro_framework.spawners.channel import Channel
-from micro_framework.spawners.work import LANES, LONGEST_REQUEST, queue_ends
+from micro_framework.spawners.work import BERTHS, LONGEST_REQUEST, queue_ends
 
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["PATH_VARIABLE", "Child", "ChildGone", "Lane", "TakenBack", "shared_file"]
+__all__ = ["PATH_VARIABLE", "Berth", "Child", "ChildGone", "TakenBack", "shared_file"]
 
 PROGRAM = (
     "import os, sys; sys.path[:] = os.environ.pop('MF_WORKER_PATH').split('\\n'); "
@@ -41,9 +41,9 @@ class TakenBack(Exception):
 
 
 class Child:
-    """One worker process and what leads to it. Started by the keeper of its pool; a lane is used by one thread.
+    """One worker process and what leads to it. Started by the keeper of its pool; a berth is used by one thread.
 
-    ``requests`` is the queue of what it is to run, each with the number of the lane that its answer comes by.
+    ``requests`` is the queue of what it is to run, each with the number of the berth that its answer comes by.
     ``control`` carries what the process has to tell apart from that; a process that finds it closed has lost its
     service and ends at once.
 
@@ -61,7 +61,7 @@ class Child:
         self.name = name
         self.slot = slot
         self.count = 0  # of calls that it has answered
-        self.calls = 0  # that are on its lanes
+        self.calls = 0  # that are on its berths
         self.working = False
         self.usable = True  # whether it can be given a call; never again once it cannot
         self.retired = False
@@ -71,20 +71,20 @@ class Child:
         self.lock = threading.Lock()  # held to begin and to end a call, and to kill or bury the process because of one
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
             self.requests, self.unread = map(ours.enter_context, queue_ends())
-            streams, their_streams = zip(*(socket.socketpair() for _ in range(LANES)), strict=True)
+            streams, their_streams = zip(*(socket.socketpair() for _ in range(BERTHS)), strict=True)
             control, their_control = socket.socketpair()
             for end in (*streams, control):
                 ours.enter_context(end)
             for end in (*their_streams, their_control):
                 theirs.enter_context(end)
-            marker = shared_file(bytes(LANES))
+            marker = shared_file(bytes(BERTHS))
             theirs.callback(os.close, marker)
             control.setblocking(False)  # the keeper waits for many things, and for none of them alone
             self.control = Channel(control)
-            self.marker = mmap.mmap(marker, LANES)
+            self.marker = mmap.mmap(marker, BERTHS)
             ends = [end.fileno() for end in (self.unread, *their_streams, their_control)]
             self.process = launched(name, (*ends, marker, birth), path)
-            self.lanes = [Lane(self, number, stream) for number, stream in enumerate(streams)]
+            self.berths = [Berth(self, number, stream) for number, stream in enumerate(streams)]
             ours.pop_all()
         self.pidfd = process_descriptor(self.process.pid)
         self.born_at = time.monotonic()
@@ -120,7 +120,7 @@ class Child:
     def kill_overdue(self, limit: float, now: float) -> None:
         """Kill it if its call has run for ``limit`` seconds (``now`` as of ``time.monotonic()``)."""
         with self.lock:
-            if any(lane.began_at is not None and now - lane.began_at >= limit for lane in self.lanes):
+            if any(berth.began_at is not None and now - berth.began_at >= limit for berth in self.berths):
                 self.overdue, self.usable = True, False
                 self.process.kill()
 
@@ -147,20 +147,20 @@ class Child:
             self.ended.set()
             self.requests.close()
             self.unread.close()
-            for lane in self.lanes:
-                if lane.in_use:
-                    lane.channel.end()  # and the thread that waits there closes it
+            for berth in self.berths:
+                if berth.in_use:
+                    berth.channel.end()  # and the thread that waits there closes it
                 else:
-                    lane.channel.close()
-            self.lanes = []  # they hold it too, and what the system lends for it is not to wait for the collector
+                    berth.channel.close()
+            self.berths = []  # they hold it too, and what the system lends for it is not to wait for the collector
 
 
-class Lane:
-    """One of the lanes to a worker process. Used by one thread at a time, which got it from `Lanes.take`.
+class Berth:
+    """One of the berths at a worker process. Used by one thread at a time, which got it from `Berths.take`.
 
     Args:
         child: The process.
-        number: Which of its lanes.
+        number: Which of its berths.
         stream: This side's end of what answers come by.
     """
 
@@ -178,7 +178,7 @@ class Lane:
 
     @property
     def began(self) -> bool:
-        """Whether the process has begun the request that it was sent last on this lane."""
+        """Whether the process has begun the request that it was sent last on this berth."""
         return self.child.marker[self.number] != 0
 
     def ask(self, frame: bytes) -> bytes:
@@ -208,7 +208,7 @@ class Lane:
         """Put a request into the queue.
 
         Returns:
-            Whether all of it is there, or only the number of this lane; and whether it waits behind another call.
+            Whether all of it is there, or only the number of this berth; and whether it waits behind another call.
 
         Raises:
             ChildGone: It is given no more calls.
@@ -251,9 +251,9 @@ class Lane:
             child.calls -= 1
             self.in_use, self.began_at = False, None
             if child.calls:
-                for lane in child.lanes:
-                    if lane.in_use and lane.began_at is None:
-                        lane.began_at = now
+                for berth in child.berths:
+                    if berth.in_use and berth.began_at is None:
+                        berth.began_at = now
             if not child.usable and child.ended.is_set():
                 self.channel.close()
 

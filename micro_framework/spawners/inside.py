@@ -36,7 +36,7 @@ from micro_framework.spawners.crossing import Request, pack_answer, unpack_call,
 from micro_framework.spawners.failures import failure_of, rebuilt
 from micro_framework.spawners.log_mirror import drop_doubles, repeat_logging
 from micro_framework.spawners.main_module import read_main_module
-from micro_framework.spawners.work import LANES, Work
+from micro_framework.spawners.work import BERTHS, Work
 from micro_framework.targets import FoundTargets, Target, close_event_loop, find_targets, raised_in
 from micro_framework.tracing import within
 from micro_framework.workers import Plan, Worker
@@ -75,13 +75,13 @@ class Problems(Exception):
 def main() -> None:
     """The process; `child.launched` wrote its arguments."""
     name, service, *descriptors = sys.argv[1:]
-    requests, *lanes, control, marker, birth = map(int, descriptors)
+    requests, *berths, control, marker, birth = map(int, descriptors)
     for descriptor in map(int, descriptors):
         os.set_inheritable(descriptor, False)  # they are nothing for the programs that a target starts
     bear_signals()
     die_with_service(int(service))
-    channels = [Channel(socket.socket(fileno=each)) for each in lanes]
-    work = Work(socket.socket(fileno=requests), channels, mmap.mmap(marker, LANES))
+    channels = [Channel(socket.socket(fileno=each)) for each in berths]
+    work = Work(socket.socket(fileno=requests), channels, mmap.mmap(marker, BERTHS))
     live(name, work, Channel(socket.socket(fileno=control)), birth)
 
 
@@ -404,6 +404,6 @@ def serve(inhabitants: Inhabitants, work: Work) -> None:
             number, frame = found
             # From here on the process dies of this call, if it dies; a shared byte, since a message costs much more.
             work.marker[number] = 1
-            work.lanes[number].send(inhabitants.run(unpack_request(frame)))
+            work.berths[number].send(inhabitants.run(unpack_request(frame)))
     finally:
         close_event_loop()

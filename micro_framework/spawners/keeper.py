@@ -5,7 +5,7 @@ keeper ends, for whatever reason, the system kills every worker process that is 
 things at once and for nothing in particular: the end of a process, what a process has to tell, a time that comes, and
 what other threads ask of it.
 
-Which process runs the next call is for `Lanes`; whoever took a lane gives it back.
+Which process runs the next call is for `Berths`; whoever took a berth gives it back.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ from typing import Any
 from micro_framework.exceptions import DeclarationError, MicroFrameworkError, SetupFailed, WorkerDied
 from micro_framework.extensions import Lifecycle
 from micro_framework.metrics.snapshots import Snapshot, Sources
-from micro_framework.spawners.child import Child, Lane, shared_file
+from micro_framework.spawners.berths import Berths
+from micro_framework.spawners.child import Berth, Child, shared_file
 from micro_framework.spawners.failures import Failure, rebuilt
-from micro_framework.spawners.lanes import Lanes
 from micro_framework.spawners.work import END
 from micro_framework.workers import Abandoned, DependencyFailure
 
@@ -77,7 +77,7 @@ def never() -> bool:
 
 
 class Keeper:
-    """The processes of one pool. `launch` first, `end` last; `take` and `give_back` from any thread in between.
+    """The processes of one pool. `launch` first, `end` last; `take` from any thread in between.
 
     Args:
         context: The pool's name; the processes are called ``mf-process-<context>-<n>``.
@@ -91,7 +91,7 @@ class Keeper:
         self.size = size
         self.limits = limits
         self.lifecycle = lifecycle
-        self.lanes = Lanes(limits.max_tasks)
+        self.berths = Berths(limits.max_tasks)
         self.thread = threading.Thread(target=self.run, name=f"mf-keeper-{context}", daemon=True)
         self.changed = threading.Condition()
         self.requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -152,8 +152,8 @@ class Keeper:
         """Whether every process has been ready once, with its dependencies connected."""
         return len(self.were_ready) == self.size
 
-    def take(self, *, ahead: bool = False, unless: Callable[[], bool] = never) -> Lane:
-        """A lane to a process for one call; waits for one if need be.
+    def take(self, *, ahead: bool = False, unless: Callable[[], bool] = never) -> Berth:
+        """A berth at a process for one call; waits for one if need be.
 
         Args:
             ahead: Whether the call may be sent to a process that runs another one.
@@ -163,25 +163,21 @@ class Keeper:
             DependencyFailure: No process came within ``START_TIMEOUT``; the log says why.
             Abandoned: The pool ends, or ``unless`` says so.
         """
-        lane = self.lanes.take(self.limits.start_timeout, ahead=ahead, unless=unless)
-        if lane is not None:
-            return lane
+        berth = self.berths.take(self.limits.start_timeout, ahead=ahead, unless=unless)
+        if berth is not None:
+            return berth
         if self.abandoning or unless():
             raise Abandoned
         raise DependencyFailure(f"none of the {self} was free within START_TIMEOUT ({self.limits.start_timeout:g} s)")
 
-    def give_back(self, lane: Lane) -> None:
-        """The call is over; the process is free, worn out, or gone."""
-        child = lane.child
-        if child.usable and self.limits.max_tasks is not None and child.count >= self.limits.max_tasks:
-            child.retire()
-            self.ask(lambda: self.retire(child))
-        self.lanes.give_back(lane)
+    def replace(self, child: Child) -> None:
+        """Have another process in the place of one that is worn out."""
+        self.ask(lambda: self.retire(child))
 
     def abandon(self) -> None:
         """Kill every process that runs a call; whoever waits for it, or for a process, gets `Abandoned`."""
         self.abandoning = True
-        self.lanes.end()
+        self.berths.end()
         for child in tuple(self.children):
             child.abandon()
 
@@ -224,7 +220,7 @@ class Keeper:
     def close(self) -> None:
         """Kill what is left, and close everything."""
         self.abandoning = True
-        self.lanes.end()
+        self.berths.end()
         for child in tuple(self.children):
             child.process.kill()
             self.bury(child)
@@ -246,8 +242,8 @@ class Keeper:
                 *(
                     began + limit
                     for child in self.children
-                    for lane in child.lanes
-                    if (began := lane.began_at) is not None
+                    for berth in child.berths
+                    if (began := berth.began_at) is not None
                 ),
             ]
         if not all(child.pidfd is not None for child in self.children):
@@ -352,7 +348,7 @@ class Keeper:
                 self.warned.add(warning)
                 logger.warning("%s", warning)
         child.working = True
-        self.lanes.add(child)
+        self.berths.add(child)
         with self.changed:
             self.worked.add(child.slot)
             self.changed.notify_all()

@@ -3,7 +3,7 @@
 A thread does in the service what must be done there: it decodes a message, has a process run the call, and sees to
 retries, callbacks and the verdict. So a process that dies takes nothing with it but the one call that it was running,
 and whatever a target does, the connections of the service are looked after. There are as many threads as processes,
-and up to as many more that send calls ahead while they are short, see `lanes`.
+and up to as many more that send calls ahead while they are short, see `berths`.
 """
 
 import logging
@@ -25,7 +25,7 @@ from micro_framework.spawners.keeper import Keeper, Limits
 from micro_framework.spawners.log_mirror import logging_now
 from micro_framework.spawners.main_module import MainModule
 from micro_framework.spawners.thread import Entry, ThreadSpawner, WorkerThread
-from micro_framework.spawners.work import LANES, LONGEST_REQUEST
+from micro_framework.spawners.work import BERTHS, LONGEST_REQUEST
 from micro_framework.targets import Target
 from micro_framework.workers import Abandoned, Plan
 
@@ -96,25 +96,25 @@ class ProcessSpawner(ThreadSpawner):
         super().start()
 
     def further_threads(self) -> list[WorkerThread]:
-        """Those that send calls ahead: as many as there are lanes left, and messages that can wait for them.
+        """Those that send calls ahead: as many as there are berths left, and messages that can wait for them.
 
         A single process has none: with two threads its calls could change places.
         """
         workers, context = self.blueprint.workers, self.blueprint.context
         messages = self.blueprint.prefetch * len(self.blueprint.routes)
-        numbers = range(workers, min(LANES * workers, messages)) if workers > 1 else ()
+        numbers = range(workers, min(BERTHS * workers, messages)) if workers > 1 else ()
         return [WorkerThread(f"mf-worker-{context}-{number}", self.next_to_send_ahead) for number in numbers]
 
     def next_to_send_ahead(self) -> Entry | None:
         """The next job for a thread that only sends calls ahead; where they are long, it leaves them to the others."""
-        self.keeper.lanes.gate.wait()
+        self.keeper.berths.gate.wait()
         return self.jobs.get()
 
     def finish_waiting(self) -> None:
         """As threads do; a call that waits behind another one has not been begun either."""
         self.ending = not self.greedy
         super().finish_waiting()
-        self.keeper.lanes.finish()
+        self.keeper.berths.finish()
 
     def stop(self, deadline: float) -> list[str]:
         """As threads do; a process that still runs a call at the deadline is killed, and then every process ends."""
@@ -142,11 +142,12 @@ class ProcessSpawner(ThreadSpawner):
             Abandoned: The time to stop is up.
         """
         frame = pack_request(request)
+        berths = self.keeper.berths
         ahead, tries = len(frame) <= LONGEST_REQUEST, 0
         while tries < NOT_BEGUN:
-            lane = self.keeper.take(ahead=ahead, unless=self.goes_back)
+            berth = self.keeper.take(ahead=ahead, unless=self.goes_back)
             try:
-                answer = lane.ask(frame)
+                answer = berth.ask(frame)
             except ChildGone:
                 answer = None
             except TakenBack:
@@ -155,16 +156,17 @@ class ProcessSpawner(ThreadSpawner):
                 ahead = False
                 continue
             finally:
-                self.keeper.give_back(lane)
+                if berths.give_back(berth):
+                    self.keeper.replace(berth.child)
             if answer is not None:
-                return unpack_answer(answer, call, lane.child, target)
-            if lane.child.abandoned:
+                return unpack_answer(answer, call, berth.child, target)
+            if berth.child.abandoned:
                 raise Abandoned
-            if lane.began:
+            if berth.began:
                 break
             tries += 1
         # Not raised: where in this module it came to light is nothing that a log should show.
-        return Answer(call, Outcome(error=self.cause_of_death(lane.child, call.identity.call_id)))
+        return Answer(call, Outcome(error=self.cause_of_death(berth.child, call.identity.call_id)))
 
     def goes_back(self) -> bool:
         """Whether the call of this thread, which no process has begun, is not begun any more."""
@@ -212,18 +214,15 @@ class RemoteRoute:
             Exception: It could not be sent, or not run; see `ProcessSpawner.ask`.
         """
         if plan is self.callback:
-            answer = self.spawner.ask(self.callback_request(call), call, plan.target)
+            request = self.callback_request(call)
         else:
-            answer = self.spawner.ask(self.target_request(call), call, plan.target)
+            returned = self.callback is not None
+            request = Request(self.number, Role.TARGET, self.result_wanted(), pack_call(call), returned=returned)
+        answer = self.spawner.ask(request, call, plan.target)
         if answer.dropped is not None and not self.result_needed:
             logger.warning("%s; nobody needs it, so the call counts as done", answer.dropped)
             return answer.call, Outcome()
         return answer.call, answer.outcome
-
-    def target_request(self, call: Call) -> Request:
-        """The request for a call of the target."""
-        returned = self.callback is not None
-        return Request(self.number, Role.TARGET, self.result_wanted(), pack_call(call), returned=returned)
 
     def callback_request(self, call: Call) -> Request:
         """The request for a call of the callback; the exception goes beside the arguments, as plain data."""

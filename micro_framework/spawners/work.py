@@ -1,8 +1,8 @@
-"""What calls come to a worker process by: one queue of requests, and a lane for each call that may be on its way.
+"""What calls come to a worker process by: one queue of requests, and two berths, each for a call and its answer.
 
-The queue carries whole requests, each behind the number of its lane. Both sides hold the end where they are received:
+The queue carries whole requests, each behind the number of its berth. Both sides hold the end where they are received:
 the process, which takes the next one when it is done with the one before, and its service, which takes back what has
-not been begun. A lane carries answers, and the requests that are too long for the queue.
+not been begun. A berth carries answers, and the requests that are too long for the queue.
 """
 
 import mmap
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 from micro_framework.spawners.channel import Channel
 
-__all__ = ["END", "LANES", "LONGEST_REQUEST", "Work", "queue_ends"]
+__all__ = ["BERTHS", "END", "LONGEST_REQUEST", "Work", "queue_ends"]
 
-LANES = 2
+BERTHS = 2
 """Of each process: one call runs, and one may wait."""
 
 LONGEST_REQUEST = 16384
-"""Bytes of a request that is put into the queue; of a longer one only its lane is, by which it comes then."""
+"""Bytes of a request that is put into the queue; of a longer one only its berth is, by which it comes then."""
 
 END = b"\xff"
 """In the place of a request: no more of them will come."""
@@ -34,17 +34,17 @@ class Work(NamedTuple):
     """The process's side of it.
 
     Args:
-        requests: The queue of requests, each behind the number of its lane.
-        lanes: What answers go by, and requests that are too long for the queue come.
-        marker: A byte for each lane that its service sees too: whether the last request there has been begun.
+        requests: The queue of requests, each behind the number of its berth.
+        berths: What answers go by, and requests that are too long for the queue come.
+        marker: A byte for each berth that its service sees too: whether the last request there has been begun.
     """
 
     requests: socket.socket
-    lanes: Sequence[Channel]
+    berths: Sequence[Channel]
     marker: mmap.mmap
 
     def next(self) -> tuple[int, bytes] | None:
-        """Wait for a request; the number of its lane, and what it is; None when there are no more."""
+        """Wait for a request; the number of its berth, and what it is; None when there are no more."""
         try:
             request = self.requests.recv(1 + LONGEST_REQUEST)
         except OSError:
@@ -52,5 +52,5 @@ class Work(NamedTuple):
         if not request or request == END:
             return None
         number = request[0]
-        frame = request[1:] or self.lanes[number].receive()
+        frame = request[1:] or self.berths[number].receive()
         return None if frame is None else (number, frame)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from micro_framework.spawners import child as child_module
-from micro_framework.spawners.child import PATIENCE, Child, ChildGone, Lane, TakenBack, shared_file
+from micro_framework.spawners.child import PATIENCE, Berth, Child, ChildGone, TakenBack, shared_file
 from micro_framework.spawners.work import LONGEST_REQUEST
 from tests.spawners.laboratory import ROOT, SECONDS
 
@@ -22,11 +22,11 @@ PARROT = """
 import mmap, os, socket, sys, threading
 sys.path[:] = os.environ.pop("MF_WORKER_PATH").split("\\n")
 from micro_framework.spawners.channel import Channel
-name, service, requests, *lanes, control, marker, birth = sys.argv[1:]
-requests, marker = socket.socket(fileno=int(requests)), mmap.mmap(int(marker), len(lanes))
-lanes = [Channel(socket.socket(fileno=int(lane))) for lane in lanes]
+name, service, requests, *berths, control, marker, birth = sys.argv[1:]
+requests, marker = socket.socket(fileno=int(requests)), mmap.mmap(int(marker), len(berths))
+berths = [Channel(socket.socket(fileno=int(berth))) for berth in berths]
 while (request := requests.recv(100_000)) != b"\\xff":
-    frame = request[1:] or lanes[request[0]].receive()
+    frame = request[1:] or berths[request[0]].receive()
     if frame == b"die first":
         os._exit(4)
     marker[request[0]] = 1
@@ -40,7 +40,7 @@ while (request := requests.recv(100_000)) != b"\\xff":
         frame = repr((name, int(service))).encode()
     if frame.startswith(b"wait for "):
         os.read(os.open(frame[9:], os.O_RDONLY), 1)
-    lanes[request[0]].send(frame)
+    berths[request[0]].send(frame)
 """
 
 
@@ -56,7 +56,7 @@ def parrot(monkeypatch: pytest.MonkeyPatch) -> Iterator[Child]:
 
 
 def test_a_process_answers_what_it_is_asked(parrot: Child) -> None:
-    first, _ = parrot.lanes
+    first, _ = parrot.berths
     assert not parrot.began
     assert first.ask(b"hello") == b"hello"
     assert (parrot.began, parrot.count, first.began_at) == (True, 1, None)
@@ -67,20 +67,20 @@ def test_a_process_answers_what_it_is_asked(parrot: Child) -> None:
     assert str(parrot) == f"worker process mf-process-default-0 (pid {parrot.process.pid})"
 
 
-def test_a_long_request_goes_over_its_lane(parrot: Child) -> None:
+def test_a_long_request_goes_over_its_berth(parrot: Child) -> None:
     for frame in (b"x" * LONGEST_REQUEST, b"y" * (LONGEST_REQUEST + 1), b"z" * 1_000_000):
-        assert [lane.ask(frame) for lane in parrot.lanes] == [frame, frame]
+        assert [berth.ask(frame) for berth in parrot.berths] == [frame, frame]
 
 
-def test_a_request_that_the_queue_does_not_take_goes_over_its_lane(
+def test_a_request_that_the_queue_does_not_take_goes_over_its_berth(
     parrot: Child, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = parrot.put
     monkeypatch.setattr(parrot, "put", lambda request: len(request) < 2 and put(request))
-    assert parrot.lanes[1].ask(b"hello") == b"hello"
-    thread, answer = asked(parrot.lanes[0], b"wait")
+    assert parrot.berths[1].ask(b"hello") == b"hello"
+    thread, answer = asked(parrot.berths[0], b"wait")
     with pytest.raises(TakenBack):
-        parrot.lanes[1].ask(b"hello")
+        parrot.berths[1].ask(b"hello")
     parrot.process.kill()
     thread.join(SECONDS)
     assert answer == [ChildGone]
@@ -88,33 +88,33 @@ def test_a_request_that_the_queue_does_not_take_goes_over_its_lane(
 
 @pytest.mark.parametrize(("frame", "began", "code"), [(b"die", True, 3), (b"die first", False, 4)])
 def test_a_process_that_dies_says_whether_it_had_begun(parrot: Child, frame: bytes, began: bool, code: int) -> None:
-    lane = parrot.lanes[0]
-    lane.ask(b"hello")
+    berth = parrot.berths[0]
+    berth.ask(b"hello")
     with pytest.raises(ChildGone):
-        lane.ask(frame)
-    assert lane.began is began
+        berth.ask(frame)
+    assert berth.began is began
     assert not parrot.usable
     parrot.died()
     assert parrot.exit_code() == code
     with pytest.raises(ChildGone):
-        lane.ask(b"again")
-    assert not lane.began, "what is asked of the dead was not begun"
+        berth.ask(b"again")
+    assert not berth.began, "what is asked of the dead was not begun"
 
 
-def asked(lane: Lane, frame: bytes) -> tuple[threading.Thread, list[Any]]:
+def asked(berth: Berth, frame: bytes) -> tuple[threading.Thread, list[Any]]:
     """Ask on a thread, which has begun to wait; what becomes of it."""
     became: list[Any] = []
 
     def ask() -> None:
         try:
-            became.append(lane.ask(frame))
+            became.append(berth.ask(frame))
         except (ChildGone, TakenBack) as error:
             became.append(type(error))
 
     thread = threading.Thread(target=ask)
     thread.start()
-    waits = any(each.in_use for each in lane.child.lanes if each is not lane)
-    assert eventually(lambda: lane.in_use if waits else lane.began)
+    waits = any(each.in_use for each in berth.child.berths if each is not berth)
+    assert eventually(lambda: berth.in_use if waits else berth.began)
     return thread, became
 
 
@@ -124,12 +124,12 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def test_a_call_is_overdue_when_it_has_run_for_its_limit(parrot: Child) -> None:
-    lane = parrot.lanes[0]
-    thread, became = asked(lane, b"wait")
-    assert lane.began_at is not None
-    parrot.kill_overdue(60, lane.began_at + 59)
+    berth = parrot.berths[0]
+    thread, became = asked(berth, b"wait")
+    assert berth.began_at is not None
+    parrot.kill_overdue(60, berth.began_at + 59)
     assert not parrot.overdue
-    parrot.kill_overdue(60, lane.began_at + 60)
+    parrot.kill_overdue(60, berth.began_at + 60)
     thread.join(SECONDS)
     assert (parrot.overdue, became) == (True, [ChildGone])
     parrot.died()
@@ -137,36 +137,36 @@ def test_a_call_is_overdue_when_it_has_run_for_its_limit(parrot: Child) -> None:
 
 
 def test_a_process_without_a_call_is_never_overdue(parrot: Child) -> None:
-    parrot.lanes[0].ask(b"hello")
+    parrot.berths[0].ask(b"hello")
     parrot.kill_overdue(0, 1e12)
-    assert parrot.lanes[0].ask(b"still there") == b"still there"
+    assert parrot.berths[0].ask(b"still there") == b"still there"
 
 
 def test_an_abandoned_process_is_killed_if_it_runs_a_call_and_gets_no_other(parrot: Child) -> None:
-    thread, became = asked(parrot.lanes[0], b"wait")
+    thread, became = asked(parrot.berths[0], b"wait")
     parrot.abandon()
     thread.join(SECONDS)
     assert (became, parrot.usable) == ([ChildGone], False)
 
 
 def test_an_idle_one_that_is_abandoned_is_only_not_asked(parrot: Child) -> None:
-    parrot.lanes[0].ask(b"hello")
+    parrot.berths[0].ask(b"hello")
     parrot.abandon()
     assert parrot.process.poll() is None
     with pytest.raises(ChildGone):
-        parrot.lanes[0].ask(b"again")
+        parrot.berths[0].ask(b"again")
 
 
 def test_who_waits_for_a_process_that_died_is_woken_even_if_others_hold_its_channel(parrot: Child) -> None:
     """A program that a target started may have inherited it."""
-    lane = parrot.lanes[0]
-    held = os.dup(lane.channel.fileno())
-    thread, became = asked(lane, b"wait")
+    berth = parrot.berths[0]
+    held = os.dup(berth.channel.fileno())
+    thread, became = asked(berth, b"wait")
     parrot.process.kill()
     parrot.died()
     thread.join(SECONDS)
     assert (thread.is_alive(), became) == (False, [ChildGone])
-    assert lane.channel.fileno() == -1, "whoever waited closed it"
+    assert berth.channel.fileno() == -1, "whoever waited closed it"
     os.close(held)
 
 
@@ -189,7 +189,7 @@ def test_a_call_that_was_sent_ahead_begins_when_the_one_before_it_has_ended(
     parrot: Child, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_module, "PATIENCE", SECONDS)
-    first, second = parrot.lanes
+    first, second = parrot.berths
     running, answer = asked(first, waiting_for(gate))
     waiting, other = asked(second, b"hello")
     assert (first.began, second.began, second.began_at) == (True, False, None)
@@ -206,7 +206,7 @@ def test_a_call_that_was_sent_ahead_begins_when_the_one_before_it_has_ended(
 
 
 def test_a_call_that_waits_for_too_long_is_taken_back_and_not_run(parrot: Child, gate: Path) -> None:
-    first, second = parrot.lanes
+    first, second = parrot.berths
     running, answer = asked(first, waiting_for(gate))
     began = time.monotonic()
     with pytest.raises(TakenBack):
@@ -221,7 +221,7 @@ def test_a_call_that_waits_for_too_long_is_taken_back_and_not_run(parrot: Child,
 
 
 def test_a_call_that_has_been_begun_is_not_taken_back(parrot: Child, gate: Path) -> None:
-    first, second = parrot.lanes
+    first, second = parrot.berths
     thread, answer = asked(first, waiting_for(gate))
     assert not first.take_back()
     parrot.put(bytes([second.number]) + b"hello")
@@ -234,7 +234,7 @@ def test_a_call_that_has_been_begun_is_not_taken_back(parrot: Child, gate: Path)
 
 def test_a_process_that_dies_had_not_begun_the_call_that_waited(parrot: Child, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_module, "PATIENCE", SECONDS)
-    first, second = parrot.lanes
+    first, second = parrot.berths
     running, one = asked(first, b"wait")
     waiting, other = asked(second, b"hello")
     parrot.process.kill()
@@ -258,7 +258,7 @@ def test_nothing_is_left_open_of_a_process_that_died(monkeypatch: pytest.MonkeyP
             birth = shared_file(b"")
             child = Child("mf-process-default-0", 0, birth, [ROOT, *sys.path])
             os.close(birth)
-            child.lanes[0].ask(b"hello")
+            child.berths[0].ask(b"hello")
             child.process.kill()
             child.died()
             del child

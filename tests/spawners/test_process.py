@@ -352,7 +352,7 @@ def hurried(runner: Runner) -> Desk:
     laboratory = desk(runner, "Laboratory.run")
     for _ in range(10):
         assert laboratory.call({"do": "return", "value": 1}).error is None
-    assert keeper_of(runner).lanes.gate.is_set()
+    assert keeper_of(runner).berths.gate.is_set()
     return laboratory
 
 
@@ -360,7 +360,7 @@ def waits(runner: Runner, count: int) -> bool:
     """Whether so many calls wait behind others before long."""
     never, keeper = threading.Event(), keeper_of(runner)
     return any(
-        sum(lane.in_use and lane.began_at is None for child in keeper.children for lane in child.lanes) == count
+        sum(berth.in_use and berth.began_at is None for child in keeper.children for berth in child.berths) == count
         or never.wait(0.01)
         for _ in range(int(SECONDS / 0.01))
     )
@@ -400,8 +400,9 @@ def test_a_call_behind_a_long_one_runs_in_the_process_that_is_free_first(telepho
             laboratory.route.submit({"do": "pid"})
         assert waits(runner, 0), "both are taken back"
         short.sendall(b".")
-        assert [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(3)] == [".", free, free]
+        results = [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(3)]
         long.sendall(b".")
+        assert Counter(results) == {".": 1, free: 2}
 
 
 @pytest.mark.usefixtures("patient")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from micro_framework.spawners.channel import Channel
-from micro_framework.spawners.work import END, LANES, LONGEST_REQUEST, Work, queue_ends
+from micro_framework.spawners.work import BERTHS, END, LONGEST_REQUEST, Work, queue_ends
 
 
 class Sides:
@@ -15,12 +15,12 @@ class Sides:
 
     def __init__(self) -> None:
         self.requests, self.unread = queue_ends()
-        pairs = [socket.socketpair() for _ in range(LANES)]
-        self.lanes = [Channel(ours) for ours, _ in pairs]
-        self.work = Work(self.unread, [Channel(theirs) for _, theirs in pairs], mmap.mmap(-1, LANES))
+        pairs = [socket.socketpair() for _ in range(BERTHS)]
+        self.berths = [Channel(ours) for ours, _ in pairs]
+        self.work = Work(self.unread, [Channel(theirs) for _, theirs in pairs], mmap.mmap(-1, BERTHS))
 
     def close(self) -> None:
-        for end in (self.requests, self.unread, *self.lanes, *self.work.lanes):
+        for end in (self.requests, self.unread, *self.berths, *self.work.berths):
             end.close()
         self.work.marker.close()
 
@@ -32,7 +32,7 @@ def sides() -> Iterator[Sides]:
     both.close()
 
 
-def test_requests_come_whole_and_in_order_with_their_lanes(sides: Sides) -> None:
+def test_requests_come_whole_and_in_order_with_their_berths(sides: Sides) -> None:
     longest = b"x" * LONGEST_REQUEST
     sides.requests.send(b"\1" + longest)
     sides.requests.send(b"\0two")
@@ -40,9 +40,9 @@ def test_requests_come_whole_and_in_order_with_their_lanes(sides: Sides) -> None
     assert sides.work.next() == (0, b"two")
 
 
-def test_a_request_too_long_for_the_queue_comes_by_its_lane(sides: Sides) -> None:
+def test_a_request_too_long_for_the_queue_comes_by_its_berth(sides: Sides) -> None:
     sides.requests.send(b"\1")
-    sides.lanes[1].send(b"x" * (LONGEST_REQUEST + 1))
+    sides.berths[1].send(b"x" * (LONGEST_REQUEST + 1))
     assert sides.work.next() == (1, b"x" * (LONGEST_REQUEST + 1))
 
 
@@ -62,7 +62,7 @@ def test_there_are_no_more_after_the_end(sides: Sides) -> None:
 
 def test_a_service_that_breaks_off_in_mid_request_sends_none(sides: Sides) -> None:
     sides.requests.send(b"\0")
-    sides.lanes[0].close()
+    sides.berths[0].close()
     assert sides.work.next() is None
 
 

@@ -1,4 +1,4 @@
-"""`Lanes`: which process gets the next call, and whether it is sent ahead.
+"""`Berths`: which process gets the next call, and whether it is sent ahead.
 
 A call that is sent ahead waits in a process that runs another one. So the process goes on with it as soon as it is done
 with the one before, while its service wakes up, sees to the answer and gets the next call ready: where calls compute
@@ -11,10 +11,10 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from micro_framework.spawners.child import Child, Lane
-from micro_framework.spawners.work import LANES
+from micro_framework.spawners.child import Berth, Child
+from micro_framework.spawners.work import BERTHS
 
-__all__ = ["Lanes"]
+__all__ = ["Berths"]
 
 SHORT = 0.02
 """Seconds that calls take on average, up to which they are sent ahead."""
@@ -23,8 +23,8 @@ WEIGHT = 1 / 8
 """Of the latest call in that average."""
 
 
-class Lanes:
-    """The lanes of a pool, and which of them the next call gets. Thread safe.
+class Berths:
+    """The berths of a pool, and which of them the next call gets. Thread safe.
 
     Args:
         most: Calls that a process may run in its life, None for no limit.
@@ -35,10 +35,10 @@ class Lanes:
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         self.idle: deque[Child] = deque()
-        self.busy: dict[Child, list[Lane]] = {}
-        """Processes with calls, and their lanes without one."""
+        self.busy: dict[Child, list[Berth]] = {}
+        """Processes with calls, and their berths without one."""
         self.open: OrderedDict[Child, None] = OrderedDict()
-        """Those of them that have such a lane."""
+        """Those of them that have such a berth."""
         self.waiting = 0
         self.over = False
         self.pace = float("inf")
@@ -55,8 +55,8 @@ class Lanes:
             self.idle.append(child)
             self.changed.notify()
 
-    def take(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Lane | None:
-        """A lane for one call; waits for one if need be.
+    def take(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Berth | None:
+        """A berth for one call; waits for one if need be.
 
         Args:
             seconds: How long, unless processes are only busy: then as long as it takes.
@@ -64,31 +64,31 @@ class Lanes:
             unless: Ends the wait; asked again after `finish`.
 
         Returns:
-            The lane; None where there was none, where there will be none, and where ``unless`` says so.
+            The berth; None where there was none, where there will be none, and where ``unless`` says so.
         """
         with self.lock:
-            lane = self.free_lane(ahead=ahead)
-            if lane is None:
+            berth = self.free_berth(ahead=ahead)
+            if berth is None:
                 self.waiting += 1
-                lane = self.next_lane(seconds, ahead=ahead, unless=unless)
+                berth = self.next_berth(seconds, ahead=ahead, unless=unless)
                 self.waiting -= 1
-            return lane
+            return berth
 
-    def next_lane(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Lane | None:
+    def next_berth(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Berth | None:
         """As `take`, with the lock held."""
-        lane = None
-        while lane is None and not self.over and not unless():
+        berth = None
+        while berth is None and not self.over and not unless():
             if not self.changed.wait(seconds) and not any(child.usable for child in self.busy):
                 break
-            lane = self.free_lane(ahead=ahead)
-        return lane
+            berth = self.free_berth(ahead=ahead)
+        return berth
 
-    def free_lane(self, *, ahead: bool) -> Lane | None:
-        """A lane of a process without a call, or if need be of one that has one; called with the lock held."""
+    def free_berth(self, *, ahead: bool) -> Berth | None:
+        """A berth of a process without a call, or if need be of one that has one; called with the lock held."""
         while self.idle:
             child = self.idle.popleft()
             if child.usable:
-                first, *others = child.lanes
+                first, *others = child.berths
                 self.busy[child] = others
                 self.open[child] = None
                 return first
@@ -98,23 +98,31 @@ class Lanes:
                 return self.busy[child].pop()
         return None
 
-    def give_back(self, lane: Lane) -> None:
-        """The call on it is over."""
-        child, seconds = lane.child, lane.seconds
+    def give_back(self, berth: Berth) -> bool:
+        """The call on it is over.
+
+        Returns:
+            Whether the process is worn out now; it gets no more calls.
+        """
+        child, seconds = berth.child, berth.seconds
         with self.lock:
+            worn_out = self.most is not None and child.usable and child.count >= self.most
+            if worn_out:
+                child.retire()
             if seconds is not None:
                 self.pace = seconds if self.pace == float("inf") else self.pace + WEIGHT * (seconds - self.pace)
                 if (self.pace <= SHORT) is not self.short:
                     self.turn()
             free = self.busy[child]
-            free.append(lane)
+            free.append(berth)
             self.open[child] = None
-            if len(free) == LANES:
+            if len(free) == BERTHS:
                 del self.busy[child], self.open[child]
                 if child.usable:
                     self.idle.append(child)
             if self.waiting:
                 self.changed.notify()
+            return worn_out
 
     def turn(self) -> None:
         """Calls have become short, or long."""
@@ -125,13 +133,13 @@ class Lanes:
             self.gate.clear()
 
     def finish(self) -> None:
-        """No more calls come: nobody waits at the gate any more, and who waits for a lane sees whether to go on."""
+        """No more calls come: nobody waits at the gate any more, and who waits for a berth sees whether to go on."""
         with self.lock:
             self.finishing = True
             self.gate.set()
             self.changed.notify_all()
 
     def end(self) -> None:
-        """Nobody waits for a lane any more."""
+        """Nobody waits for a berth any more."""
         self.over = True
         self.finish()
