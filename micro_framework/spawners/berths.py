@@ -38,7 +38,7 @@ class Berths:
         self.busy: dict[Child, list[Berth]] = {}
         """Processes with calls, and their berths without one."""
         self.open: OrderedDict[Child, None] = OrderedDict()
-        """Those of them that have such a berth."""
+        """Those of them that have such a berth, and no call that is known to be long."""
         self.waiting = 0
         self.over = False
         self.pace = float("inf")
@@ -67,21 +67,23 @@ class Berths:
             The berth; None where there was none, where there will be none, and where ``unless`` says so.
         """
         with self.lock:
-            berth = self.free_berth(ahead=ahead)
+            berth = None if self.waiting else self.free_berth(ahead=ahead)  # who waits comes first
             if berth is None:
                 self.waiting += 1
                 berth = self.next_berth(seconds, ahead=ahead, unless=unless)
                 self.waiting -= 1
+                if self.waiting and self.idle:
+                    self.changed.notify()  # the one who was told of it may have had no use for it
             return berth
 
     def next_berth(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Berth | None:
         """As `take`, with the lock held."""
-        berth = None
-        while berth is None and not self.over and not unless():
+        while not self.over and not unless():
             if not self.changed.wait(seconds) and not any(child.usable for child in self.busy):
                 break
-            berth = self.free_berth(ahead=ahead)
-        return berth
+            if (berth := self.free_berth(ahead=ahead)) is not None:
+                return berth
+        return None
 
     def free_berth(self, *, ahead: bool) -> Berth | None:
         """A berth of a process without a call, or if need be of one that has one; called with the lock held."""
@@ -115,11 +117,13 @@ class Berths:
                     self.turn()
             free = self.busy[child]
             free.append(berth)
-            self.open[child] = None
             if len(free) == BERTHS:
-                del self.busy[child], self.open[child]
+                del self.busy[child]
+                self.open.pop(child, None)
                 if child.usable:
                     self.idle.append(child)
+            elif not berth.taken_back:
+                self.open[child] = None
             if self.waiting:
                 self.changed.notify()
             return worn_out

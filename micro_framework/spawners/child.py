@@ -175,6 +175,8 @@ class Berth:
         """When the process began with the call, as far as it is known here, in ``time.monotonic()`` seconds."""
         self.seconds: float | None = None
         """How long the last call took, None where it was not answered."""
+        self.taken_back = False
+        """Whether the last one was."""
 
     @property
     def began(self) -> bool:
@@ -195,6 +197,7 @@ class Berth:
                 with contextlib.suppress(OSError):  # it is gone, as the next line finds out
                     self.channel.send(frame)
             elif waits and not self.poll.poll(PATIENCE * 1000) and self.take_back():
+                self.taken_back = True
                 raise TakenBack
             answer = self.channel.receive()
         finally:
@@ -217,7 +220,7 @@ class Berth:
         child, name = self.child, bytes((self.number,))
         with child.lock:
             child.marker[self.number] = 0
-            self.seconds = None
+            self.seconds, self.taken_back = None, False
             if not child.usable:
                 raise ChildGone
             waits = child.calls > 0

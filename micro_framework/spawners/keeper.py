@@ -33,7 +33,7 @@ from micro_framework.spawners.failures import Failure, rebuilt
 from micro_framework.spawners.work import END
 from micro_framework.workers import Abandoned, DependencyFailure
 
-__all__ = ["Keeper", "Limits"]
+__all__ = ["Keeper", "Limits", "never"]
 
 logger = logging.getLogger(__name__)
 

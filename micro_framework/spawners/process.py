@@ -21,7 +21,7 @@ from micro_framework.spawners.blueprint import Birth, Blueprint, RoutePlan
 from micro_framework.spawners.child import Child, ChildGone, TakenBack
 from micro_framework.spawners.crossing import Answer, Request, Role, pack_call, pack_request, unpack_answer
 from micro_framework.spawners.failures import failure_of
-from micro_framework.spawners.keeper import Keeper, Limits
+from micro_framework.spawners.keeper import Keeper, Limits, never
 from micro_framework.spawners.log_mirror import logging_now
 from micro_framework.spawners.main_module import MainModule
 from micro_framework.spawners.thread import Entry, ThreadSpawner, WorkerThread
@@ -142,17 +142,16 @@ class ProcessSpawner(ThreadSpawner):
             Abandoned: The time to stop is up.
         """
         frame = pack_request(request)
+        unless = self.goes_back if request.role == Role.TARGET else never
         berths = self.keeper.berths
         ahead, tries = len(frame) <= LONGEST_REQUEST, 0
         while tries < NOT_BEGUN:
-            berth = self.keeper.take(ahead=ahead, unless=self.goes_back)
+            berth = self.keeper.take(ahead=ahead, unless=unless)
             try:
                 answer = berth.ask(frame)
             except ChildGone:
                 answer = None
             except TakenBack:
-                if self.goes_back():
-                    raise Abandoned from None
                 ahead = False
                 continue
             finally:
@@ -169,7 +168,7 @@ class ProcessSpawner(ThreadSpawner):
         return Answer(call, Outcome(error=self.cause_of_death(berth.child, call.identity.call_id)))
 
     def goes_back(self) -> bool:
-        """Whether the call of this thread, which no process has begun, is not begun any more."""
+        """Whether the call of this thread is not begun any more: its message comes again. A callback always is."""
         entry = getattr(threading.current_thread(), "running", None)
         return self.ending and entry is not None and entry[0].comes_again(entry[1])
 

@@ -25,6 +25,7 @@ class Process:
 
 class FakeBerth:
     seconds: float | None = None
+    taken_back = False
 
     def __init__(self, child: Process) -> None:
         self.child = child
@@ -77,13 +78,15 @@ def test_nothing_is_sent_ahead_while_calls_are_long_or_unknown(seconds: float | 
     assert [berth.child for berth in found] == [first.child]
 
 
-def waits_for_berth(berths: Berths, **options: Any) -> tuple[threading.Thread, list[Any]]:
-    """A thread that waits for a berth, and what it got."""
+def waits_for_berth(
+    berths: Berths, after: int = 0, seconds: float = 0.01, **options: Any
+) -> tuple[threading.Thread, list[Any]]:
+    """A thread that waits for a berth after others, and what it got."""
     found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(take(berths, seconds=0.01, **options)))
+    thread = threading.Thread(target=lambda: found.append(take(berths, seconds=seconds, **options)))
     thread.start()
     never = threading.Event()
-    assert any(berths.waiting or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
+    assert any(berths.waiting > after or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
     never.wait(0.1)
     assert not found, "a busy process is waited for as long as it takes"
     return thread, found
@@ -117,6 +120,35 @@ def test_who_will_not_send_ahead_waits_for_a_process_without_a_call() -> None:
     over(berths, first, SHORT / 2)
     waiting.join(SECONDS)
     assert found == [first]
+
+
+def test_whoever_waits_comes_before_whoever_comes_later() -> None:
+    berths = berths_of(Process(), Process())
+    pace(berths, SHORT / 2)
+    long, first, second = take(berths), take(berths), take(berths)
+    waiting, found = waits_for_berth(berths, seconds=SECONDS, ahead=False)
+    over(berths, second, SHORT / 2)
+    later, nothing = waits_for_berth(berths, after=1, seconds=SECONDS)
+    over(berths, first, SHORT / 2)
+    waiting.join(SECONDS)
+    assert [berth.child for berth in found] == [first.child]
+    over(berths, long, SHORT / 2)
+    later.join(SECONDS)
+    assert [berth.child for berth in nothing] == [long.child]
+
+
+def test_nothing_more_is_sent_behind_a_call_that_others_were_taken_back_from() -> None:
+    process = Process()
+    berths = berths_of(process)
+    pace(berths, SHORT / 2)
+    long, behind = take(berths), take(berths)
+    behind.taken_back = True
+    over(berths, behind, None)
+    waiting, found = waits_for_berth(berths)
+    over(berths, long, SHORT / 2)
+    waiting.join(SECONDS)
+    assert len(found) == 1
+    assert take(berths).child is process, "it is as good as before"
 
 
 def test_a_process_that_is_gone_gets_nothing() -> None:

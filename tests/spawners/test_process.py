@@ -16,8 +16,11 @@ import pytest
 from micro_framework.exceptions import CallsAbandoned, NotPicklable, TaskTimeout, WorkerDied
 from micro_framework.routes import CallbackRoute, Route
 from micro_framework.runner import Runner, RunnerContext
+from micro_framework.spawners.child import PATIENCE
+from micro_framework.spawners.crossing import Request, Role, pack_call
 from micro_framework.spawners.keeper import Keeper
 from micro_framework.spawners.process import ProcessSpawner
+from micro_framework.workers import Abandoned
 from tests.spawners.laboratory import SECONDS, Desk, Journaled, Laboratory, Telephone, Unloadable, desk, open_laboratory
 
 
@@ -403,6 +406,58 @@ def test_a_call_behind_a_long_one_runs_in_the_process_that_is_free_first(telepho
         results = [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(3)]
         long.sendall(b".")
         assert Counter(results) == {".": 1, free: 2}
+
+
+def test_one_long_call_does_not_hold_up_many_short_ones(telephone: Telephone) -> None:
+    with open_laboratory(**BUSY) as runner:
+        laboratory = hurried(runner)
+        laboratory.route.submit({"do": "ring", "number": telephone.number})
+        busy, line = telephone.wait_pid()
+        began = time.monotonic()
+        for _ in range(200):
+            laboratory.route.submit({"do": "pid"})
+        results = [laboratory.settled.get(timeout=SECONDS)[1].result for _ in range(200)]
+        taken = time.monotonic() - began
+        assert busy not in results
+        assert taken < 200 * PATIENCE / 4, "not every one of them has waited behind it"
+        line.sendall(b".")
+
+
+def test_a_callback_that_finds_no_free_process_at_the_stop_is_waited_for(telephone: Telephone) -> None:
+    with open_laboratory(MAX_WORKERS=1) as runner:
+        laboratory = hurried(runner)
+        spawner = runner.assembly.spawners["default"]
+        assert isinstance(spawner, ProcessSpawner)
+        laboratory.route.submit({"do": "ring", "number": telephone.number})
+        _, line = telephone.wait_pid()
+        spawner.ending = True
+        outcomes: list[Any] = []
+        plan, call = laboratory.route.plan, laboratory.to_call({"do": "pid"})  # type: ignore[attr-defined]
+
+        class Asking(threading.Thread):
+            running = (laboratory.route, {"do": "pid"})
+
+            def __init__(self, role: Role) -> None:
+                super().__init__()
+                self.role = role
+
+            def run(self) -> None:
+                try:
+                    request = Request(0, self.role, True, pack_call(call))
+                    outcomes.append(spawner.ask(request, call, plan.target).outcome)
+                except Abandoned as error:
+                    outcomes.append(type(error))
+
+        target, callback = Asking(Role.TARGET), Asking(Role.CALLBACK)
+        target.start()
+        target.join(SECONDS)
+        assert outcomes == [Abandoned]
+        callback.start()
+        callback.join(0.2)
+        assert callback.is_alive()
+        line.sendall(b".")
+        callback.join(SECONDS)
+        assert isinstance(outcomes[1].error, LookupError), "it went to the process, which has no such callback"
 
 
 @pytest.mark.usefixtures("patient")
