@@ -124,7 +124,7 @@ class Berths:
                     self.idle.append(child)
             elif not berth.taken_back:
                 self.open[child] = None
-            if self.waiting:
+            if self.waiting and self.idle:  # not for a berth behind a call: not everybody has a use for that
                 self.changed.notify()
             return worn_out
 
