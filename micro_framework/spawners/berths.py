@@ -79,10 +79,11 @@ class Berths:
     def next_berth(self, seconds: float, *, ahead: bool, unless: Callable[[], bool]) -> Berth | None:
         """As `take`, with the lock held."""
         while not self.over and not unless():
-            if not self.changed.wait(seconds) and not any(child.usable for child in self.busy):
-                break
-            if (berth := self.free_berth(ahead=ahead)) is not None:
+            told = self.changed.wait(seconds)
+            if (berth := self.free_berth(ahead=ahead)) is not None:  # also where the time was up a moment too early
                 return berth
+            if not told and not any(child.usable for child in self.busy):
+                break
         return None
 
     def free_berth(self, *, ahead: bool) -> Berth | None:
