@@ -200,6 +200,20 @@ def test_a_process_that_is_worn_out_is_told_of_once_and_gets_no_more() -> None:
     assert take(berths) is None
 
 
+def test_a_process_that_is_free_a_moment_after_the_time_was_up_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process()
+    berths = berths_of(process)
+    take(berths)
+
+    def time_is_up(seconds: float) -> bool:
+        berths.busy.clear()
+        berths.idle.append(process)  # type: ignore[arg-type]
+        return False
+
+    monkeypatch.setattr(berths.changed, "wait", time_is_up)
+    assert take(berths).child is process
+
+
 def test_waiting_ends_with_everything() -> None:
     berths = berths_of(Process())
     assert isinstance(take(berths), FakeBerth)
