@@ -62,11 +62,6 @@ class Channel:
         """The next frame if all of it has been received."""
         return take_frame(self.received, HEADER)
 
-    def finish(self) -> None:
-        """Send nothing more: the other end receives None after what was sent. Thread safe."""
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
-
     def end(self) -> None:
         """Wake whoever waits here; frames that have arrived can still be received. Thread safe."""
         with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,12 @@ from micro_framework.workers import Worker
 
 SECONDS = 30.0
 ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def eventually(condition: Callable[[], object]) -> bool:
+    """Whether something becomes so, looked at again and again for at most `SECONDS`."""
+    never = threading.Event()
+    return any(condition() or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
 
 
 class Desk(Entrypoint):

@@ -8,7 +8,7 @@ import pytest
 from micro_framework.spawners.berths import SHORT, Berths
 from micro_framework.spawners.child import Berth
 from micro_framework.spawners.work import BERTHS
-from tests.spawners.laboratory import SECONDS
+from tests.spawners.laboratory import SECONDS, eventually
 
 
 class Process:
@@ -85,9 +85,8 @@ def waits_for_berth(
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(take(berths, seconds=seconds, **options)))
     thread.start()
-    never = threading.Event()
-    assert any(berths.waiting > after or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
-    never.wait(0.1)
+    assert eventually(lambda: berths.waiting > after)
+    threading.Event().wait(0.1)
     assert not found, "a busy process is waited for as long as it takes"
     return thread, found
 

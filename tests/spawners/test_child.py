@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from micro_framework.spawners import child as child_module
 from micro_framework.spawners.child import PATIENCE, Berth, Child, ChildGone, TakenBack, shared_file
 from micro_framework.spawners.work import LONGEST_REQUEST
-from tests.spawners.laboratory import ROOT, SECONDS
+from tests.spawners.laboratory import ROOT, SECONDS, eventually
 
 # Answers each frame with the same, and does what some of them say; no framework inside.
 PARROT = """
@@ -116,11 +116,6 @@ def asked(berth: Berth, frame: bytes) -> tuple[threading.Thread, list[Any]]:
     waits = any(each.in_use for each in berth.child.berths if each is not berth)
     assert eventually(lambda: berth.in_use if waits else berth.began)
     return thread, became
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    never = threading.Event()
-    return any(condition() or never.wait(0.01) for _ in range(int(SECONDS / 0.01)))
 
 
 def test_a_call_is_overdue_when_it_has_run_for_its_limit(parrot: Child) -> None:

@@ -5,7 +5,6 @@ import selectors
 import signal
 import sys
 import textwrap
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from micro_framework.spawners.child import Child, shared_file
 from micro_framework.spawners.keeper import Keeper, Limits
 from micro_framework.spawners.process import ProcessSpawner
 from micro_framework.workers import Abandoned, DependencyFailure
-from tests.spawners.laboratory import ROOT, SECONDS, Desk, Journaled, Unready, desk, open_laboratory
+from tests.spawners.laboratory import ROOT, SECONDS, Desk, Journaled, Unready, desk, eventually, open_laboratory
 
 
 @pytest.fixture
@@ -140,18 +139,12 @@ def test_a_process_that_cannot_be_replaced_at_once_is_tried_again(
         path.write_text("1 / 0")
         tasks_desk.call("die")
         keeper = keeper_of(runner)
-        assert wait_until(lambda: keeper.pauses.get(0, 0.0) >= 1.0), "two attempts have failed"
+        assert eventually(lambda: keeper.pauses.get(0, 0.0) >= 1.0), "two attempts have failed"
         path.write_text(working)
         assert tasks_desk.call().error is None
     assert "worker processes of context 'default': process 0 could not be set up; next try in 0.5 s:" in caplog.text
     assert "ZeroDivisionError" in caplog.text
     assert keeper.pauses[0] >= 1.0
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    """Look again and again, at most for `SECONDS`."""
-    never = threading.Event()
-    return any(condition() or never.wait(0.02) for _ in range(int(SECONDS / 0.02)))
 
 
 def test_a_call_without_a_process_is_held_off(module: Callable[[str], Path], caplog: pytest.LogCaptureFixture) -> None:
@@ -173,7 +166,7 @@ def test_an_idle_process_that_dies_is_replaced_without_being_asked(module: Calla
         keeper = keeper_of(runner)
         (before,) = keeper.children
         os.kill(before.process.pid, signal.SIGKILL)
-        assert wait_until(lambda: any(child.working and child is not before for child in keeper.children))
+        assert eventually(lambda: any(child.working and child is not before for child in keeper.children))
 
 
 def test_warnings_of_all_processes_are_logged_once(
