@@ -2,6 +2,7 @@
 
 import logging
 import random
+import ssl
 import threading
 import time
 from collections.abc import Hashable, Mapping
@@ -17,6 +18,7 @@ from micro_framework.identifiers import new_identifier
 from micro_framework.rpc.futures import RPCFuture
 from micro_framework.rpc.pending import PendingCalls
 from micro_framework.websocket.frames import WebSocketRequest, parse_reply, request_text
+from micro_framework.websocket.tls import guarded
 
 __all__ = ["ClientConnection"]
 
@@ -31,7 +33,7 @@ class ClientConnection(Extension):
     carried out is not known, so it is not sent again.
 
     Args:
-        uri: ``ws://host:port/`` or ``wss://...``.
+        uri: ``ws://host:port/`` or ``wss://...``, whose certificate is checked against those the machine trusts.
         token: Sent as ``Authorization: Bearer ...``.
     """
 
@@ -150,7 +152,12 @@ class ClientConnection(Extension):
         """Connect."""
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else None
         return connect(
-            self.uri, additional_headers=headers, open_timeout=OPEN_SECONDS, close_timeout=CLOSE_SECONDS, max_size=None
+            self.uri,
+            ssl=guarded(ssl.create_default_context()) if self.uri.startswith("wss:") else None,
+            additional_headers=headers,
+            open_timeout=OPEN_SECONDS,
+            close_timeout=CLOSE_SECONDS,
+            max_size=None,
         )
 
     def read(self, socket: Socket) -> None:

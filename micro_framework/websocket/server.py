@@ -19,6 +19,7 @@ from micro_framework.exceptions import SetupFailed
 from micro_framework.extensions import Extension, Host
 from micro_framework.rpc.manager import RPCManager
 from micro_framework.websocket.peers import Peer, drop
+from micro_framework.websocket.tls import guarded
 
 __all__ = ["WebSocketServer"]
 
@@ -120,7 +121,8 @@ class WebSocketServer(Extension):
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(options["certfile"], options.get("keyfile"), options.get("password"))
-        return context
+        context.num_tickets = 0  # a client whose own connection is not guarded can hang on one, see `guarded`
+        return guarded(context)
 
     def refuse_new(self) -> None:
         """Accept no connections and no calls from now on; what runs may be answered."""

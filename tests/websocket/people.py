@@ -8,7 +8,11 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from micro_framework.clock import SystemClock
+from micro_framework.config import Settings
+from micro_framework.extensions import Host, Lifecycle, SharedExtensions
 from micro_framework.runner import Runner
+from micro_framework.websocket.connection import ClientConnection as OurConnection
 from micro_framework.websocket.server import WebSocketServer
 
 SECONDS = 20.0
@@ -57,6 +61,19 @@ def client(runner: Runner, path: str = "", **options: Any) -> Iterator[Client]:
     """A connection inside the block."""
     with connect(uri_of(runner) + path, open_timeout=SECONDS, **options) as connection:
         yield Client(connection)
+
+
+@contextmanager
+def our_connection(uri: str) -> Iterator[OurConnection]:
+    """A connection as services have it, inside the block."""
+    host = Host(Settings(), "shop", "default", 1, 1, SystemClock(), Lifecycle(), SharedExtensions())
+    connection = OurConnection(uri).bind(host)
+    connection.setup()
+    connection.start()
+    try:
+        yield connection
+    finally:
+        connection.stop()
 
 
 def raw_handshake(runner: Runner, **headers: str) -> str:

@@ -8,16 +8,13 @@ from typing import Any
 
 import pytest
 
-from micro_framework.clock import SystemClock
-from micro_framework.config import Settings
 from micro_framework.exceptions import ConnectionLost, RPCTimeout
-from micro_framework.extensions import Host, Lifecycle, SharedExtensions
 from micro_framework.rpc.proxies import ServiceProxy
 from micro_framework.testing import running
 from micro_framework.testing.rabbitmq import free_port
 from micro_framework.websocket.connection import ClientConnection
 from micro_framework.websocket.entrypoints import WebSocketListener
-from tests.websocket.people import LOCAL, SECONDS, server_of
+from tests.websocket.people import LOCAL, SECONDS, our_connection, server_of
 
 
 class Stock:
@@ -45,13 +42,9 @@ def port() -> int:
 
 @pytest.fixture
 def connection(port: int) -> Iterator[ClientConnection]:
-    declared = ClientConnection(f"ws://127.0.0.1:{port}/")
-    bound = declared.bind(Host(Settings(), "shop", "default", 1, 1, SystemClock(), Lifecycle(), SharedExtensions()))
-    bound.setup()
-    bound.start()
-    yield bound
-    Stock.release.set()
-    bound.stop()
+    with our_connection(f"ws://127.0.0.1:{port}/") as connection:
+        yield connection
+        Stock.release.set()
 
 
 def stock_at(port: int) -> Any:

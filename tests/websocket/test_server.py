@@ -1,11 +1,8 @@
 """Who may connect, and what hostile clients can do: nothing."""
 
 import socket
-import ssl
-import subprocess
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -131,18 +128,6 @@ def test_listening_everywhere_without_a_token_is_one_warning(
         pass
     assert ("asks for no token" in caplog.text) is warned
     assert "s3cret" not in caplog.text
-
-
-def test_tls(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "server.pem", tmp_path / "server.key"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True, timeout=100)
-    config = with_options(SSL={"certfile": str(certificate), "keyfile": str(key)})
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    with running(Echo, config=config) as runner, connect(uri_of(runner, "wss"), ssl=trusting) as connection:
-        connection.send('{"command": "echo", "command_args": [1]}')
-        assert connection.recv(timeout=SECONDS) == '{"data": 1, "exception": null}'
 
 
 def test_a_certificate_that_is_not_there_ends_the_start() -> None:
