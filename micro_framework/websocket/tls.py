@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["guarded"]
+__all__ = ["GuardedSocket", "guarded"]
 
 
 def guarded(context: ssl.SSLContext) -> ssl.SSLContext:
