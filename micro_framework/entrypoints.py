@@ -17,6 +17,7 @@ from micro_framework.calls import Attempt, Call, CallIdentity, FailedAttempt, Ou
 from micro_framework.cluster import ClusterLocks, ClusterTimer, cluster_locks
 from micro_framework.extensions import Extension, Host
 from micro_framework.identifiers import new_identifier
+from micro_framework.lookout import Lookout
 from micro_framework.parking import Failure
 from micro_framework.schedule import cron_problem, next_in_cron, next_multiple
 from micro_framework.timers import IntervalTimer, Timer, WallTimer
@@ -111,6 +112,10 @@ class RouteHandle(Protocol):
 
     def ran_during(self, began: float, ended: float) -> Sequence[Underway]:
         """The calls that ran for most of a time of a second or more, between two ``time.monotonic()``. Thread safe."""
+
+    @property
+    def lookout(self) -> Lookout | None:
+        """Its workers, where they can look out for input while they are idle."""
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker, which calls the entrypoint back with it; never waits. Thread safe."""

@@ -30,6 +30,7 @@ from micro_framework.entrypoints import Entrypoint, TargetDeclaration, declare, 
 from micro_framework.exceptions import IncorrectSignature, TooManyCrashes, WorkerDied
 from micro_framework.extensions import Host
 from micro_framework.logs import call_fields, running_call
+from micro_framework.lookout import Lookout
 from micro_framework.parking import Failure, Reason
 from micro_framework.retry import AsyncBackOff
 from micro_framework.spawners.base import Spawner
@@ -252,6 +253,11 @@ class BoundRoute:
     def expected_delays(self) -> Sequence[int]:
         """The milliseconds that its backoff can give, as far as they are known beforehand."""
         return expected_delays(self.policy) if self.policy else ()
+
+    @property
+    def lookout(self) -> Lookout | None:
+        """Its pool, where idle workers can look out for input."""
+        return self.spawner.lookout
 
     def submit(self, item: Any) -> None:
         """Queue an item for a worker."""

@@ -24,7 +24,7 @@ FLOORS = {
     ],
     2: [
         *["clock", "identifiers", "retry", "dependencies", "extensions", "metrics", "targets", "entrypoints", "timers"],
-        *["cluster", "channel", "parentage", "logs", "tracing", "migration"],
+        *["cluster", "channel", "parentage", "logs", "tracing", "migration", "lookout"],
     ],
     3: [
         *["runner", "supervisor", "seats", "copies", "parcels", "signals"],
@@ -44,6 +44,7 @@ CHAINS = [
     ["dependencies", "logs"],
     ["entrypoints", "extensions"],
     ["entrypoints", "identifiers"],
+    ["entrypoints", "lookout"],
     ["entrypoints", "cluster", "timers", "clock"],
     ["cluster", "extensions"],
     ["runner", "assembly", "services", "routes", "spawners", "workers"],

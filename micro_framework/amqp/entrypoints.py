@@ -94,7 +94,13 @@ class MessageListener(Entrypoint):
         queue = self.queue()
         self.consumer.serve(self.route)
         self.consumer.subscribe(
-            Subscription(queue, self.host.prefetch, self.route.submit, declare_exchanges=self.declare_exchanges)
+            Subscription(
+                queue,
+                self.host.prefetch,
+                self.route.submit,
+                declare_exchanges=self.declare_exchanges,
+                lookout=self.route.lookout,
+            )
         )
         if self.route.retries:
             self.publisher.expect_delays(queue, self.route.expected_delays)

@@ -22,6 +22,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from micro_framework.exceptions import BrokerError
+from micro_framework.lookout import Lookout
 from micro_framework.wire.messages import Properties
 from micro_framework.wire.naming import Exchange, Queue
 from micro_framework.wire.records import record
@@ -111,13 +112,16 @@ class Subscription:
             Nameko does. An exchange that exists with other flags is adopted with one log line; a queue that does is
             refused.
         prefetch: How many deliveries may be unsettled at once (per consumer, never global).
-        on_message: Called on the consumer's thread for each delivery; must return at once and must not raise.
+        on_message: Called on the consumer's thread (see ``lookout``) for each delivery; must return at once and must
+            not raise.
         declare_exchanges: False leaves the exchanges to others (``DECLARE_EVENT_EXCHANGES: false``).
         on_lost: Called on the consumer's thread when the queue was deleted or has expired since it was declared: what
             it held, or would have got meanwhile, is lost. It has been declared again by then. Must return at once.
             None: nobody needs to know. Where several consume one queue, whoever finds it gone first is told.
         delete_at_stop: The queue is this consumer's alone and of no use without it: it is deleted at the stop, where
             the broker can still be told.
+        lookout: Idle workers that may read in the place of the consumer's thread, and call ``on_message``; never at the
+            same time as it. None: nobody else reads.
     """
 
     queue: Queue
@@ -126,6 +130,7 @@ class Subscription:
     declare_exchanges: bool = True
     on_lost: Callable[[], None] | None = None
     delete_at_stop: bool = False
+    lookout: Lookout | None = None
 
 
 @record(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+from micro_framework.lookout import Lookout
+
 __all__ = ["WORKER_MODES", "Job", "Spawner", "is_greedy", "uses_processes"]
 
 WORKER_MODES = ("thread", "greedy_thread", "process", "greedy_process")
@@ -49,6 +51,10 @@ class Spawner(Protocol):
 
     def is_ready(self) -> bool:
         """Whether all that the workers need is connected; changes are reported to the runner's lifecycle."""
+
+    @property
+    def lookout(self) -> Lookout | None:
+        """The pool itself, where idle workers can look out for input; None where they cannot."""
 
     def submit(self, job: Job, item: Any) -> None:
         """Queue an item; never waits. Thread safe."""

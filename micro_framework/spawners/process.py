@@ -72,6 +72,10 @@ class ProcessSpawner(ThreadSpawner):
         self.packed, self.main, problems = self.blueprint.pack()
         return problems
 
+    @property
+    def lookout(self) -> None:
+        """None: its threads wait for processes."""
+
     def is_ready(self) -> bool:
         """Whether every process has been set up, with its dependencies connected."""
         return self.keeper.ready

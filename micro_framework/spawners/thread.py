@@ -1,7 +1,7 @@
 """Workers that are threads: ``thread`` and ``greedy_thread``.
 
-Long-lived threads on one ``SimpleQueue``: of the hand-overs measured, the cheapest by far (an executor that makes a
-future for every call costs twice as much as the whole rest of the loop).
+Long-lived threads on one `JobQueue`, which is a ``SimpleQueue``: of the hand-overs measured, the cheapest by far (an
+executor that makes a future for every call costs twice as much as the whole rest of the loop).
 """
 
 import logging
@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from micro_framework.lookout import Lookout
 from micro_framework.spawners.base import Job
+from micro_framework.spawners.jobs import CAN_LOOK_OUT, Entry, JobQueue
 from micro_framework.spawners.overtime import Overtime
 from micro_framework.targets import close_event_loop
 
 __all__ = ["Entry", "ThreadSpawner", "WorkerThread"]
 
 logger = logging.getLogger(__name__)
-
-Entry = tuple[Job, Any]
 
 
 class WorkerThread(threading.Thread):
@@ -69,7 +69,8 @@ class ThreadSpawner:
     """
 
     def __init__(self, name: str, workers: int, *, greedy: bool, overtime: Overtime | None = None) -> None:
-        self.jobs: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self.jobs = JobQueue(workers)
+        self.submit = self.jobs.submit
         self.greedy = greedy
         self.threads = [WorkerThread(f"mf-worker-{name}-{number}", self.jobs.get) for number in range(workers)]
         self.overtime = overtime
@@ -87,9 +88,10 @@ class ThreadSpawner:
         if self.overtime is not None:
             self.overtime.start()
 
-    def submit(self, job: Job, item: Any) -> None:
-        """Queue an item."""
-        self.jobs.put((job, item))
+    @property
+    def lookout(self) -> Lookout | None:
+        """The queue: its idle workers wait there."""
+        return self.jobs if CAN_LOOK_OUT else None
 
     def finish_waiting(self) -> None:
         """Hand back what waits and comes again, unless greedy; then let every worker end after its last job."""
@@ -100,7 +102,7 @@ class ThreadSpawner:
                 else:
                     self.submit(job, item)
         for _ in self.threads:
-            self.jobs.put(None)
+            self.jobs.tell_end()
 
     def stop(self, deadline: float) -> list[str]:
         """Wait for the workers; what still waits or runs at the deadline is left to the broker.
@@ -110,13 +112,14 @@ class ThreadSpawner:
         if not self.started:
             return []
         self.join(deadline)
+        self.jobs.close()
         if self.overtime is not None:
             self.overtime.stop()
         abandoned = [thread.running for thread in self.threads if thread.is_alive()]
         waiting = self.hand_back_waiting() if abandoned else []
         for _ in abandoned:
             # Handing back took theirs; a call that ends after all must not leave its worker waiting.
-            self.jobs.put(None)
+            self.jobs.tell_end()
         return [entry[0].label for entry in abandoned if entry is not None] + waiting
 
     def ended_threads(self) -> list[str]:

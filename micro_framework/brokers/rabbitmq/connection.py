@@ -1,4 +1,4 @@
-"""py-amqp's connection and channel, made fit for one reading thread and many writing ones.
+"""py-amqp's connection and channel, made fit for one reading thread (see `sharing`) and many writing ones.
 
 What differs from py-amqp 5.4, and why:
 
@@ -16,7 +16,7 @@ What differs from py-amqp 5.4, and why:
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from time import monotonic
 from typing import Any
@@ -41,7 +41,9 @@ from micro_framework.brokers.rabbitmq.frames import (
     body_size,
     unpack_confirm,
 )
+from micro_framework.brokers.rabbitmq.sharing import SharedReading
 from micro_framework.brokers.rabbitmq.transport import PlainTransport, TLSTransport
+from micro_framework.lookout import Lookout
 
 __all__ = ["Got", "Interrupted", "LinkChannel", "LinkConnection", "Waker"]
 
@@ -274,6 +276,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self._give_up_at = inf
         self._look_at = -inf  # when heartbeats are to be looked after again
         self._awake_at = inf  # when the reading thread is to run again
+        self._sharing: SharedReading | None = None
         self.standstill: tuple[float, float] | None = None
         """From when to when this process last stood still for longer than the heartbeat's interval."""
 
@@ -305,14 +308,36 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         self._look_at = -inf  # the interval is known only now
         return connected
 
+    def share(self, lookout: Lookout) -> None:
+        """From now on let idle workers read while the reading thread waits for input, where the system can do that."""
+        if self._sharing is None and isinstance(self._transport, PlainTransport):  # TLS keeps what epoll cannot see
+            with suppress(OSError):
+                self._sharing = SharedReading(
+                    self._transport,
+                    self._frames,
+                    self._on_inbound_frame,
+                    self.waker.wake,
+                    self.waker.number,
+                    lookout,
+                )
+
     def drop(self) -> None:
         """Close the socket without a word. Only the reading thread may."""
         if self._transport is not None:
             self.collect()
 
+    def collect(self) -> None:
+        """py-amqp's: whoever closes the connection, and however, comes by here."""
+        sharing, self._sharing = self._sharing, None
+        if sharing is not None:
+            sharing.end()
+        super().collect()
+
     def abandon(self) -> None:
         """In a forked child: close its copy of the socket, which leaves the parent's connection alone."""
         transport, self._transport = self._transport, None
+        if self._sharing is not None:
+            self._sharing.abandon()
         if transport is not None and transport.sock is not None:
             transport.sock.close()
 
@@ -354,7 +379,7 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         """Wait for input, a wake-up or a time (``time.monotonic()``), and handle every frame that has come."""
         if not self._frames.empty:  # a wait for some answer may have left others: poll knows nothing of them
             self._handle_frames()
-        self.poll(until)
+        self.poll(until, self._sharing)
         self._handle_frames()
 
     def _handle_frames(self) -> None:
@@ -363,8 +388,13 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
         while not frames.empty and (frame := frames.next()) is not None:
             handle(frame)
 
-    def poll(self, deadline: float) -> None:
-        """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions."""
+    def poll(self, deadline: float, sharing: SharedReading | None = None) -> None:
+        """Wait for input, a wake-up, room for what is unsent or the deadline, and move bytes in both directions.
+
+        Args:
+            deadline: ``time.monotonic()`` seconds.
+            sharing: Who may read meanwhile.
+        """
         self.before_sleep()
         transport = self._transport
         if transport is None:
@@ -374,10 +404,14 @@ class LinkConnection(amqp.Connection):  # type: ignore[misc]  # py-amqp has no t
             self._look_at = self.look_after_heartbeats(transport, now)
         seconds = 0.0 if transport.has_buffered else max(0.0, min(deadline - now, self._look_at - now, POLL_SECONDS))
         self._awake_at = now + seconds
-        poller = self._poller
-        if poller is None or transport.unsent or self._waits_for_room:
-            poller = self.poller_for(transport)
-        for number, _ in poller.poll(seconds * 1000):
+        if sharing is not None:
+            events = sharing.sleep(seconds, room=bool(transport.unsent))
+        else:
+            poller = self._poller
+            if poller is None or transport.unsent or self._waits_for_room:
+                poller = self.poller_for(transport)
+            events = poller.poll(seconds * 1000)
+        for number, _ in events:
             if number == self.waker.number:
                 self.waker.clear()
         if (now := monotonic()) > self._awake_at:

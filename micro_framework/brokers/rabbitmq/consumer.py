@@ -221,6 +221,9 @@ class RabbitMQConsumer(LinkedDoor):
                 connection.prolong(QUEUE_SECONDS)
                 self._declare(declarer, tag)
         self._open_generation(connection)
+        lookouts = {each.lookout for each in self._by_tag.values()}
+        if len(lookouts) == 1 and (lookout := lookouts.pop()) is not None:
+            connection.share(lookout)
 
     def has_output(self) -> bool:
         generation = self._generation
@@ -332,10 +335,7 @@ class RabbitMQConsumer(LinkedDoor):
         )
         if self._cancelled:
             self._unseen.append((consumer_tag, delivery))
-        else:
-            self._hand_over(subscription, delivery)
-
-    def _hand_over(self, subscription: Subscription, delivery: RabbitMQDelivery) -> None:
+            return
         try:
             subscription.on_message(delivery)
         except Exception:  # it must not raise; if it does, the others still get theirs
@@ -456,7 +456,10 @@ class RabbitMQConsumer(LinkedDoor):
         unseen, self._unseen = self._unseen, []
         for tag, delivery in unseen:
             subscription = self._by_tag[tag]
-            if not subscription.delete_at_stop and self.counts(delivery.queue, deadline):
-                self._hand_over(subscription, delivery)
-            else:
+            if subscription.delete_at_stop or not self.counts(delivery.queue, deadline):
                 delivery.settle(Verdict.REQUEUE)
+                continue
+            try:
+                subscription.on_message(delivery)
+            except Exception:  # as above
+                logger.exception("the callback for queue %r raised, and callbacks must not", delivery.queue)

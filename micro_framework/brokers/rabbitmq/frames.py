@@ -62,6 +62,8 @@ ACK, NACK = b"\x00\x3c\x00\x50", b"\x00\x3c\x00\x78"
 BASIC, PUBLISH = 60, 40
 FRAME_END = b"\xce"
 FRAME_OVERHEAD = 8
+METHOD_AT = FRAME_OVERHEAD - 1
+"""Where in its frame the payload begins."""
 HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 MAX_SHORT_STRING = 255
 
@@ -108,12 +110,21 @@ class FrameBuffer:
         at, end = self._at, len(self._data)
         return end - at >= FRAME_OVERHEAD and end - at >= FRAME_OVERHEAD + FRAME_HEAD.unpack_from(self._data, at)[2]
 
-    def next(self) -> tuple[int, int, Any] | None:
+    @property
+    def at_command(self) -> bool:
+        """Whether the next of what has come is a method other than ``basic.deliver``; ask where it is not `empty`."""
+        data, at = self._data, self._at
+        return data[at] == METHOD and not DELIVER.startswith(data[at + METHOD_AT : at + METHOD_AT + len(DELIVER)])
+
+    def next(self, *, commands: bool = True) -> tuple[int, int, Any] | None:
         """The next complete frame as (type, channel, payload), None if there is none yet.
 
         A ``basic.deliver`` whose content has come as a whole, in one body frame, is returned together with that: its
         type is `DELIVERY`, its payload those of the three frames. The payload of any other body frame is a view: there
         are more of that body to come, with which it will be put together.
+
+        Args:
+            commands: False: None also where it is `at_command`.
 
         Raises:
             ValueError: The bytes are no frame.
@@ -122,12 +133,14 @@ class FrameBuffer:
         if len(data) - at < FRAME_OVERHEAD:
             return None
         kind, channel, size = FRAME_HEAD.unpack_from(data, at)
-        start = at + FRAME_OVERHEAD - 1
+        start = at + METHOD_AT
         end = start + size
-        if kind == METHOD and data.startswith(DELIVER, start):
-            whole = self._take_delivery(start, end)
-            if whole is not None:
-                return DELIVERY, channel, whole
+        if kind == METHOD:
+            if data.startswith(DELIVER, start):
+                if (whole := self._take_delivery(start, end)) is not None:
+                    return DELIVERY, channel, whole
+            elif not commands:
+                return None
         if len(data) <= end:
             return None
         if data[end] != 0xCE:

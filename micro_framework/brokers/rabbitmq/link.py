@@ -1,7 +1,8 @@
 """One connection that looks after itself: a thread that connects, reads, and connects again; writes from any thread.
 
-The rule that everything here serves: any thread may write, one at a time and in one order; exactly one thread, the
-link's own, reads; and no call that waits for an answer is made on any other thread.
+The rule that everything here serves: any thread may write, one at a time and in one order; one thread, the link's own,
+reads, or while it waits for input an idle worker in its place (see `sharing`); and no call that waits for an answer is
+made on any other thread.
 
 Writing: whoever has something to say leaves it with the link's owner (a list of settled deliveries, a queue of
 publications) and calls `Link.flush`. One of the callers gets the gate and writes for all, everything in one send; the

@@ -1,4 +1,4 @@
-"""The socket under a connection: never blocking once it is open, written by any thread, read by one.
+"""The socket under a connection: never blocking once it is open, written by any thread, read by one at a time.
 
 `send` hands bytes to the kernel as far as it takes them and keeps the rest; whoever reads the connection sends the rest
 when poll says so. So no thread ever waits inside a write: not the caller of a publish on a connection that
@@ -18,7 +18,7 @@ from typing import Any
 
 from amqp.transport import SSLTransport, TCPTransport
 
-__all__ = ["PlainTransport", "TLSTransport", "ignore_wake"]
+__all__ = ["READ_SIZE", "PlainTransport", "TLSTransport", "ignore_wake"]
 
 READ_SIZE, LARGE_READ_SIZE = 65536, 1_048_576
 """Bytes at once; the latter where the former do not do, for every read of a large body has what was left copied."""
