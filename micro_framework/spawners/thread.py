@@ -112,10 +112,11 @@ class ThreadSpawner:
         if not self.started:
             return []
         self.join(deadline)
-        self.jobs.close()
         if self.overtime is not None:
             self.overtime.stop()
         abandoned = [thread.running for thread in self.threads if thread.is_alive()]
+        if not abandoned:
+            self.jobs.close()
         waiting = self.hand_back_waiting() if abandoned else []
         for _ in abandoned:
             # Handing back took theirs; a call that ends after all must not leave its worker waiting.
