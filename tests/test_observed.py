@@ -207,7 +207,7 @@ def test_a_worker_thread_that_has_ended_makes_the_service_not_alive():
 
     with running(Quiet, config=METRICS) as runner:
         scraper = scraper_of(runner)
-        runner.assembly.spawners["default"].jobs.put(None)
+        runner.assembly.spawners["default"].jobs.tell_end()
         code, text = eventually(lambda: scraper.ask("/healthz") if scraper.ask("/healthz")[0] == 503 else None)
         assert "thread mf-worker-default-" in text
         assert (code, scraper.ask("/readyz")[0]) == (503, 503)

@@ -480,6 +480,7 @@ def test_calls_that_were_sent_before_the_broker_went_are_answered_after_it(
     payments = proxy_of(runner)
     sent = payments.charge.call_async("sent")
     request = service.next()
+    node.persist_declarations()  # a client that is back before its service asks for the queue
     getattr(node, how)()
     assert runner.lifecycle.wait_until(lambda: not runner.ready, SECONDS)
     waiting = payments.charge.call_async("waiting")
