@@ -127,6 +127,8 @@ class PlainTransport(SharedStream, TCPTransport):  # type: ignore[misc]  # py-am
 
     def _setup_transport(self) -> None:
         self.prepare()
+        self.buffer = memoryview(bytearray(READ_SIZE))
+        """For all reads but large ones. Room made anew for each, by several threads in turn, left holes in the heap."""
 
     def receive(self) -> bytes:
         """What has arrived, b"" for nothing.
@@ -135,7 +137,9 @@ class PlainTransport(SharedStream, TCPTransport):  # type: ignore[misc]  # py-am
             OSError: The connection broke.
         """
         try:
-            return self.received(self.sock.recv(self.read_size))
+            if self.read_size > READ_SIZE:
+                return self.received(self.sock.recv(self.read_size))
+            return self.received(bytes(self.buffer[: self.sock.recv_into(self.buffer)]))
         except NOT_NOW:
             return b""
 
