@@ -24,7 +24,7 @@ def pair() -> Iterator[tuple[PlainTransport, socket.socket]]:
     """A transport and the other end of its socket."""
     transport = PlainTransport("nowhere:1")
     transport.sock, other = socket.socketpair()
-    transport.prepare()
+    transport._setup_transport()
     yield transport, other
     transport.close()
     other.close()
