@@ -49,12 +49,10 @@ class JobQueue:
 
     def submit(self, job: Job, item: Any) -> None:
         """Queue an item, see `Spawner.submit`."""
-        leader = self.leader
-        if not leader:
+        if self.leader != get_ident():
             self.entries.put((job, item))
-        elif leader != get_ident():
-            self.entries.put((job, item))
-            self.ring()
+            if self.leader:  # asked after that: a worker that became it meanwhile may have found nothing
+                self.ring()
         elif self.kept is None and self.entries.empty():  # nothing is before it
             self.kept = job, item
         else:
@@ -63,7 +61,7 @@ class JobQueue:
     def tell_end(self) -> None:
         """Have one worker end, after what is queued already."""
         self.entries.put(None)
-        if self.leader:
+        if self.leader:  # as above
             self.ring()
 
     def ring(self) -> None:
@@ -96,7 +94,7 @@ class JobQueue:
 
     def look_out(self) -> Entry | None:
         """Wait for a job, and for input at the connections."""
-        self.leader = get_ident()  # before it looks for a job: whoever adds one from now on rings
+        self.leader = get_ident()  # before it looks for a job: whoever has added one later than that rings
         try:
             while True:
                 if not self.entries.empty():

@@ -15,8 +15,8 @@ def guarded(context: ssl.SSLContext) -> ssl.SSLContext:
     """Make the connections of a context safe for a reader and a writer at the same time.
 
     websockets reads on a thread of its own and writes on the caller's. OpenSSL allows no call on a connection beside
-    another one, and before Python 3.13 nothing keeps them apart: a read that meets one of TLS 1.3's session tickets
-    while a request is written can swallow the answer, and both ends wait for ever.
+    another one, and nothing keeps them apart (Python 3.11.7, websockets 17.4): a read that meets one of TLS 1.3's
+    session tickets while a request is written can swallow the answer, and both ends wait for ever.
 
     Returns:
         The same context.

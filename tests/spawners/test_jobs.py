@@ -111,6 +111,23 @@ def test_jobs_of_others_wake_the_worker_that_looks_out(jobs: JobQueue, line: Lin
     workers.end()
 
 
+def test_a_worker_that_begins_to_look_out_while_a_job_is_added_sees_it(jobs: JobQueue, line: Line) -> None:
+    class Slow(SimpleQueue[Any]):
+        def put(self, entry: Any, block: bool = True, timeout: float | None = None) -> None:
+            wait_for_leader(jobs)
+            time.sleep(0.05)  # from there to the socket
+            super().put(entry, block, timeout)
+
+    jobs.entries = Slow()
+    adding = threading.Thread(target=jobs.submit, args=(JOB, "job"), daemon=True)
+    adding.start()
+    time.sleep(0.05)  # it is in the midst of it
+    workers = Workers(jobs, 1)
+    assert workers.next() == ("worker-0", "job")
+    adding.join(SECONDS)
+    workers.end()
+
+
 def test_what_was_read_together_is_taken_in_order(jobs: JobQueue, line: Line) -> None:
     line.theirs.send(bytes(range(50)))
     workers = Workers(jobs, 1)

@@ -461,5 +461,5 @@ class RabbitMQConsumer(LinkedDoor):
                 continue
             try:
                 subscription.on_message(delivery)
-            except Exception:  # as above
+            except Exception:  # as in `_on_deliver`, which has it written out, for it is run for every message
                 logger.exception("the callback for queue %r raised, and callbacks must not", delivery.queue)

@@ -20,6 +20,10 @@ from micro_framework.lookout import Lookout
 
 __all__ = ["SharedReading"]
 
+INPUT = select.EPOLLIN | select.EPOLLEXCLUSIVE if hasattr(select, "EPOLLEXCLUSIVE") else 0
+AT_ONCE = 2
+"""Events in one look: the socket and the wake-up. Without a number epoll makes room for a thousand, each time."""
+
 
 class SharedReading:
     """See the module's text. Made, used and ended by the reading thread, but for `read`.
@@ -119,8 +123,3 @@ class SharedReading:
     def abandon(self) -> None:
         """In a forked child: leave everything to the parent."""
         self.epoll.close()
-
-
-AT_ONCE = 2
-"""Events in one look; epoll makes room for a thousand otherwise, each time."""
-INPUT = select.EPOLLIN | select.EPOLLEXCLUSIVE if hasattr(select, "EPOLLEXCLUSIVE") else 0
